@@ -1,0 +1,136 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An Ansible controller of its own for a test: home, inventory, environment, and what a run gave back.
+
+Every controller has a home directory of its own, so it has a mux of its own as well; :meth:`Controller.stop_mux`
+ends it. Results are read from the JSON callback, never scraped from text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COLLECTIONS = REPOSITORY / "collections"
+MUX = REPOSITORY / "plugins" / "plugin_utils" / "mux"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished ``ansible-playbook`` left: exit status, raw streams, and the JSON callback's document."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    report: dict[str, Any] = field(repr=False)
+
+    def tasks(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Each ``(task name, host, result)`` in the order of the run."""
+        for play in self.report.get("plays", []):
+            for task in play["tasks"]:
+                for host, result in task["hosts"].items():
+                    yield task["task"]["name"], host, result
+
+    def result(self, task: str, host: str | None = None) -> dict[str, Any]:
+        """The result of the task of that name (on that host, or on the only one)."""
+        found = [result for name, on, result in self.tasks() if name == task and host in (None, on)]
+        assert len(found) == 1, f"{len(found)} results of task {task!r}; stdout: {self.stdout[-2000:]}; stderr: {self.stderr[-2000:]}"
+        return found[0]
+
+    @property
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Counts by host, as at the end of a play: ok, changed, failures, unreachable, …"""
+        return self.report.get("stats", {})
+
+    def check(self) -> Run:
+        """This run, once it is known that it succeeded."""
+        assert self.returncode == 0, f"exit {self.returncode}\n{self.stdout[-6000:]}\n{self.stderr[-4000:]}"
+        return self
+
+
+class Controller:
+    """A folder with a home, an inventory and the environment to run Ansible's programs against a lab."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        self.inventory = folder / "inventory.yml"
+        inherited = {name: os.environ[name] for name in ("LANG", "LC_ALL", "PATH", "TERM") if name in os.environ}
+        self.environment: dict[str, str] = {
+            **inherited,
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', os.defpath)}",
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+            "ANSIBLE_RETRY_FILES_ENABLED": "0",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_HOST_KEY_CHECKING": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment,
+        }
+
+    def hosts(self, hosts: Mapping[str, Mapping[str, Any]], **variables: Any) -> None:
+        """Write the inventory: variables by host, and variables for all."""
+        document = {"all": {"hosts": {name: dict(of_host) for name, of_host in hosts.items()}, "vars": variables}}
+        self.inventory.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+
+    def start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start one of Ansible's programs in the folder; the caller waits for it or ends it."""
+        return subprocess.Popen(
+            [str(Path(sys.executable).parent / program), *arguments],
+            cwd=self.folder, env={**self.environment, **environment}, text=True, encoding="utf-8", errors="surrogateescape",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )
+
+    def run(self, program: str, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Ansible's programs to its end."""
+        process = self.start(program, *arguments, **environment)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            stdout, stderr = process.communicate()
+            raise AssertionError(f"{program} did not end within {timeout} s\n{stdout[-4000:]}\n{stderr[-4000:]}") from None
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def write_playbook(self, plays: str | list[dict[str, Any]], name: str = "playbook.yml") -> Path:
+        """Write a playbook given as text or as data."""
+        path = self.folder / name
+        path.write_text(plays if isinstance(plays, str) else yaml.safe_dump(plays, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        return path
+
+    def playbook(self, plays: str | list[dict[str, Any]], *arguments: str, timeout: float = 300, **environment: str) -> Run:
+        """Run a playbook and read its results."""
+        path = self.write_playbook(plays)
+        done = self.run("ansible-playbook", "-i", str(self.inventory), str(path), *arguments, timeout=timeout, **environment)
+        start = done.stdout.find("{")
+        try:
+            report = json.loads(done.stdout[start:]) if start >= 0 else {}
+        except ValueError:
+            report = {}
+        return Run(done.returncode, done.stdout, done.stderr, report)
+
+    def tasks(self, *tasks: dict[str, Any], hosts: str = "all", arguments: tuple[str, ...] = (), timeout: float = 300,
+              environment: Mapping[str, str] | None = None, **play: Any) -> Run:
+        """Run one play of these tasks, without facts unless asked for."""
+        return self.playbook([{"hosts": hosts, "gather_facts": False, **play, "tasks": list(tasks)}], *arguments, timeout=timeout, **(environment or {}))
+
+    def mux(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The mux's command line for people, with this controller's environment."""
+        return subprocess.run([sys.executable, str(MUX), *arguments], cwd=self.folder, env=self.environment, text=True,
+                              capture_output=True, timeout=60, check=False)
+
+    def stop_mux(self) -> None:
+        """End this controller's mux and what it holds open."""
+        self.mux("stop")
