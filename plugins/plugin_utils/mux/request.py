@@ -1,0 +1,133 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a worker says about the node it wants: the options of the connection plugin, as one value that crosses the socket.
+
+The fields are the options of the doc fragment `connection` by the same names; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+REASON_LIMIT = 256
+"""Characters of StartSession's `Reason`."""
+
+_ENVIRONMENT_PREFIXES = ("AWS_",)
+_ENVIRONMENT_NAMES = frozenset(
+    (
+        "HOME", "LANG", "LC_ALL", "LOGNAME", "NO_PROXY", "PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "USER",
+        "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "no_proxy", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    )
+)  # fmt: skip
+
+SECRET_FIELDS = frozenset(("secret_key", "session_token", "proxy", "external_id"))
+"""Options that no log, status or message may show. A proxy's URL can hold a password."""
+
+
+class OptionError(Exception):
+    """An option has a value that cannot be used; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """The options of `fleet.ssm.ssm` that the mux needs. Times are in seconds, sizes in bytes."""
+
+    host: str
+    region: str | None = None
+    profile: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    role_arn: str | None = None
+    external_id: str | None = field(default=None, repr=False)
+    role_session_name: str | None = None
+    endpoint_url: str | None = None
+    sts_endpoint_url: str | None = None
+    ec2_endpoint_url: str | None = None
+    kms_endpoint_url: str | None = None
+    use_fips: bool | None = None
+    use_dualstack: bool | None = None
+    ca_bundle: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    document: str = "auto"
+    output_document: str | None = None
+    run_as: str | None = None
+    route: str = "auto"
+    python: str | None = None
+    timeout: int = 60
+    connect_timeout: int = 30
+    control_persist: int = 60
+    reconnection_retries: int = 3
+    payload_size: int = 1024
+    send_window: int = 2048
+    mux_log: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise OptionError("the option 'host' is empty: give an instance id, a Name tag or tag:Key=Value")
+        if self.route == "run_command":
+            raise OptionError("route: run_command is not available yet in this version of fleet.ssm; use 'session' or 'auto'")
+        if bool(self.access_key) != bool(self.secret_key):
+            raise OptionError("of the options 'access_key' and 'secret_key' only one is set: set both or none")
+        if self.access_key and self.profile:
+            raise OptionError("the options 'access_key' and 'profile' exclude each other")
+        if self.external_id and not self.role_arn:
+            raise OptionError("the option 'external_id' has no meaning without 'role_arn'")
+        for name in ("timeout", "connect_timeout", "payload_size", "send_window"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"the option '{name}' must be above 0")
+        for name in ("control_persist", "reconnection_retries"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"the option '{name}' must not be below 0")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ConnectionOptions:
+        """The options among ``values``; what is unset (`None`) keeps its default.
+
+        :raises OptionError: a value cannot be used.
+        """
+        return cls(**{name: values[name] for name in FIELD_NAMES if values.get(name) is not None})
+
+    def to_fields(self) -> dict[str, Any]:
+        """What differs from the defaults, for JSON."""
+        fields = {}
+        for item in _FIELDS:
+            value = getattr(self, item.name)
+            if value != item.default:
+                fields[item.name] = value
+        return fields
+
+
+_FIELDS = dataclasses.fields(ConnectionOptions)
+FIELD_NAMES = tuple(item.name for item in _FIELDS)
+
+
+def credential_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The part of a worker's environment that decides about credentials, endpoints and proxies."""
+    source = os.environ if environ is None else environ
+    return {name: value for name, value in source.items() if name in _ENVIRONMENT_NAMES or name.startswith(_ENVIRONMENT_PREFIXES)}
+
+
+def make_reason(text: str | None, *, playbook: str | None = None, play: str | None = None, task: str | None = None) -> str:
+    """StartSession's `Reason`: the text given, or who runs what, in one line of at most 256 characters."""
+    if not text:
+        parts = [f"fleet.ssm: {_user()} runs {playbook or 'ansible'}"]
+        if play:
+            parts.append(f"play '{play}'")
+        if task:
+            parts.append(f"task '{task}'")
+        text = ", ".join(parts)
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid, as in some containers
+        return f"uid {os.getuid()}"
