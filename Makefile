@@ -1,0 +1,115 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# "make help" lists the targets. All of them need a network only the first time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := .build
+# ansible-test and ansible-lint want a folder of this name: a copy, renewed before each use.
+TREE := $(BUILD)/ansible_collections/fleet/ssm
+RESULTS := $(BUILD)/results
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
+export PYTHONDONTWRITEBYTECODE := 1
+ifdef CI
+export NO_COLOR := 1
+export ANSIBLE_NOCOLOR := 1
+endif
+
+# Every case is either not slow (unit, integration) or slow (test-long); tests/unit/repository/test_selection.py watches that.
+PYTEST := pytest -q
+SOON := -m "not slow"
+LATER := -m slow
+
+CHECKS := ruff mypy docs ansible-lint sanity unit integration molecule
+
+.PHONY: help venv demo lab test test-long test-agent lint bench unit sanity ansible-lint mypy ruff docs integration molecule constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Setting up
+
+READY := $(VENV)/.ready
+
+venv: $(READY) ## build .venv and collections/ (every other target does it when needed)
+
+# One file of pins for each newest ansible-core: 2.19 on Python 3.11, 2.21 on 3.12 and newer.
+CONSTRAINTS_FOR = $(shell $(BIN)/python -c 'import sys; print("3.11" if sys.version_info < (3, 12) else "3.12")')
+CONSTRAINTS = tests/constraints/python$(CONSTRAINTS_FOR).txt
+
+$(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.txt) tests/tools/unpack_collections.py
+	@tests/tools/system-packages
+	@python=$$(tests/tools/find-python) && test -x $(BIN)/python || { echo "Building $(VENV) with $$python"; "$$python" -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c $(CONSTRAINTS)
+	@$(BIN)/python tests/tools/unpack_collections.py collections
+	@touch $@
+
+constraints: $(READY) ## pin what is installed in .venv now (after a change of requirements-dev.txt)
+	@{ echo "# Written by \"make constraints\" on Python $(CONSTRAINTS_FOR)$(if $(filter 3.12,$(CONSTRAINTS_FOR)), or newer)."; pip freeze --exclude setuptools; } > $(CONSTRAINTS)
+
+clean: ## remove what was built, except .venv and collections/
+	rm -rf $(BUILD) tests/output .pytest_cache .mypy_cache .ruff_cache .ansible
+
+## Trying it out
+
+demo: $(READY) ## playbooks on six nodes of a local lab, start to end, nothing to answer
+	@python extensions/demo/run.py
+
+lab: $(READY) ## a local AWS endpoint with nodes, until Ctrl-C (LAB="--nodes 3" passes options on)
+	@python -m tests.lab up $(LAB)
+
+## Testing
+
+test: $(READY) ## everything that must pass before a change lands
+	@python tests/tools/run_parts.py $(CHECKS)
+
+test-long: $(READY) ## the slower cases
+	@$(PYTEST) $(LATER) tests --junit-xml=$(RESULTS)/long.xml
+
+test-agent: $(READY) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
+	@test -x "$(AGENT)/amazon-ssm-agent" || { echo 'Name a folder that holds amazon-ssm-agent and its workers: make test-agent AGENT=/folder' >&2; exit 2; }
+	@status=0; $(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/process.xml || status=$$?; \
+	  FLEET_SSM_AGENT="$(AGENT)" $(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/agent.xml || status=$$?; \
+	  python tests/tools/compare_passes.py $(RESULTS)/process.xml $(RESULTS)/agent.xml && exit $$status
+
+lint: ruff mypy docs ansible-lint ## the checks that run nothing
+
+bench: $(READY) ## measure against ssh, mitogen and local (BENCH=quick for a short one)
+	@python -m tests.bench $(BENCH)
+
+unit: $(READY) ## tests without a lab
+	@$(PYTEST) $(SOON) tests/unit --junit-xml=$(RESULTS)/unit.xml
+
+integration: $(READY) ## tests in the lab
+	@$(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/integration.xml
+
+molecule: $(READY) ## the molecule scenarios
+	@cd extensions && molecule test --all
+
+ruff: $(READY)
+	@ruff check .
+
+mypy: $(READY)
+	@mypy
+
+docs: $(READY) ## documentation and changelog fragments
+	@python tests/tools/ansible_test_tree.py $(BUILD)
+	@cd $(TREE) && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
+	@cd $(TREE) && antsibull-changelog lint
+
+ansible-lint: $(READY)
+	@python tests/tools/ansible_test_tree.py $(BUILD)
+	@cd $(TREE) && ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(BUILD):$(CURDIR)/collections ansible-lint --profile production --offline
+
+sanity: $(READY) ## ansible-test sanity
+	@python tests/tools/ansible_test_tree.py $(BUILD)
+	@cd $(TREE) && ansible-test sanity --venv --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no --truncate 0
