@@ -19,6 +19,9 @@ RESULTS := $(BUILD)/results
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONDONTWRITEBYTECODE := 1
+# pip would name the package index it uses in every log.
+export PIP_QUIET := 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ifdef CI
 export NO_COLOR := 1
 export ANSIBLE_NOCOLOR := 1
@@ -49,7 +52,7 @@ CONSTRAINTS = tests/constraints/python$(CONSTRAINTS_FOR).txt
 $(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.txt) tests/tools/unpack_collections.py
 	@tests/tools/system-packages
 	@python=$$(tests/tools/find-python) && test -x $(BIN)/python || { echo "Building $(VENV) with $$python"; "$$python" -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c $(CONSTRAINTS)
+	@$(BIN)/python -m pip install -r requirements-dev.txt -c $(CONSTRAINTS)
 	@$(BIN)/python tests/tools/unpack_collections.py collections
 	@touch $@
 

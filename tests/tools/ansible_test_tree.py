@@ -37,8 +37,8 @@ def copy_tree(target: Path) -> None:
     if target.is_dir():
         for old in target.rglob("*"):
             name = old.relative_to(target)
-            ours = name.parts[:2] == ("tests", "output") or name.parts[0] in (".ansible", "collections")
-            if not old.is_dir() and str(name) not in names and not ours:
+            theirs = name.parts[:2] == ("tests", "output") or name.parts[0] in (".ansible", ".git", "collections")
+            if not old.is_dir() and str(name) not in names and not theirs:
                 old.unlink()
     for name in names:
         source, copy = REPOSITORY / name, target / name
@@ -46,6 +46,8 @@ def copy_tree(target: Path) -> None:
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, copy)
+    # Without a repository of its own, ansible-test would ask ours, which ignores the copy.
+    subprocess.run(["git", "init", "--quiet", str(target)], check=True)
 
 
 def stand_in_for_get_pip() -> None:

@@ -28,7 +28,7 @@ def core_source(build: Path = BUILD) -> Path:
     if not folder.is_dir():
         build.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=build) as scratch:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", "ansible-core",
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "ansible-core",
                        "--dest", scratch, f"ansible-core=={release}"]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
             (archive,) = Path(scratch).glob("*.tar.gz")

@@ -25,12 +25,12 @@ def run(part: str) -> tuple[bool, float]:
 
 def main(parts: list[str]) -> int:
     """Run the parts; 0 if all of them succeeded."""
-    results = [(part, *run(part)) for part in parts]
+    results = {part: run(part) for part in parts}
     print("\n=== summary ===")
-    for part, good, seconds in results:
+    for part, (good, seconds) in results.items():
         print(f"{part:<14} {'ok' if good else 'FAILED':<7} {seconds:6.0f} s")
-    print(f"{'all':<14} {'':<7} {sum(seconds for _, _, seconds in results):6.0f} s")
-    failed = [part for part, good, _ in results if not good]
+    print(f"{'all':<14} {'':<7} {sum(seconds for good, seconds in results.values()):6.0f} s")
+    failed = [part for part, (good, seconds) in results.items() if not good]
     print(f"FAILED: {' '.join(failed)}" if failed else f"All {len(results)} parts passed.", flush=True)
     return 1 if failed else 0
 

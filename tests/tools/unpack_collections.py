@@ -37,7 +37,7 @@ def present(root: Path) -> bool:
 def unpack(root: Path) -> None:
     """Download the package, unpack the wanted collections below ``root/ansible_collections`` and leave a mark."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder, PACKAGE]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", folder, PACKAGE]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:

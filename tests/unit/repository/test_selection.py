@@ -1,0 +1,46 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every test runs in ``make test`` or in ``make test-long``, and none in both."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def collected(*selection: str) -> set[str]:
+    """The ids of the tests that pytest collects for these arguments."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *selection]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode in (0, 5), done.stdout
+    return {line for line in done.stdout.splitlines() if "::" in line}
+
+
+def selections(*targets: str) -> list[list[str]]:
+    """The arguments of each pytest that ``make`` would run for these targets."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    dry = subprocess.run(["make", "--dry-run", "--old-file=.venv/.ready", *targets], cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    commands = [shlex.split(line) for line in dry.stdout.splitlines() if line.startswith("pytest ")]
+    return [[word for word in command[1:] if word != "-q" and not word.startswith("--junit-xml")] for command in commands]
+
+
+def test_every_case_is_in_test_or_in_test_long_and_not_in_both():
+    soon_commands, later_commands = selections("unit", "integration"), selections("test-long")
+    assert len(soon_commands) == 2
+    assert len(later_commands) == 1
+    soon = set.union(*(collected(*arguments) for arguments in soon_commands))
+    later = set.union(*(collected(*arguments) for arguments in later_commands))
+    # The files by their names, not a marker or a folder that the Makefile happens to name.
+    everything = collected(*sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "tests").rglob("test_*.py") if "output" not in path.parts))
+    assert soon | later == everything
+    assert not soon & later
+
+
+def test_make_test_runs_the_parts_that_hold_tests():
+    dry = subprocess.run(["make", "--dry-run", "--old-file=.venv/.ready", "test"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    assert {"unit", "integration", "sanity", "molecule", "mypy", "docs", "ansible-lint", "ruff"} <= set(dry.stdout.split())
