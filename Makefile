@@ -46,8 +46,7 @@ READY := $(VENV)/.ready
 venv: $(READY) ## build .venv and collections/ (every other target does it when needed)
 
 # One file of pins for each newest ansible-core: 2.19 on Python 3.11, 2.21 on 3.12 and newer.
-CONSTRAINTS_FOR = $(shell $(BIN)/python -c 'import sys; print("3.11" if sys.version_info < (3, 12) else "3.12")')
-CONSTRAINTS = tests/constraints/python$(CONSTRAINTS_FOR).txt
+CONSTRAINTS := tests/constraints/python$$($(BIN)/python -c 'import sys; print("3.11" if sys.version_info < (3, 12) else "3.12")').txt
 
 $(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.txt) tests/tools/unpack_collections.py
 	@tests/tools/system-packages
@@ -57,7 +56,7 @@ $(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.t
 	@touch $@
 
 constraints: $(READY) ## pin what is installed in .venv now (after a change of requirements-dev.txt)
-	@{ echo "# Written by \"make constraints\" on Python $(CONSTRAINTS_FOR)$(if $(filter 3.12,$(CONSTRAINTS_FOR)), or newer)."; pip freeze --exclude setuptools; } > $(CONSTRAINTS)
+	@pip freeze --exclude setuptools > $(CONSTRAINTS)
 
 clean: ## remove what was built, except .venv and collections/
 	rm -rf $(BUILD) tests/output .pytest_cache .mypy_cache .ruff_cache .ansible
