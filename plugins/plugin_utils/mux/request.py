@@ -11,7 +11,7 @@ import dataclasses
 import getpass
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 REASON_LIMIT = 256
@@ -33,7 +33,7 @@ class OptionError(Exception):
     """An option has a value that cannot be used; the text names it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)  # what is not made here is not paid for by every task's worker
 class ConnectionOptions:
     """The options of `fleet.ssm.ssm` that the mux needs. Times are in seconds, sizes in bytes."""
 
@@ -41,10 +41,10 @@ class ConnectionOptions:
     region: str | None = None
     profile: str | None = None
     access_key: str | None = None
-    secret_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_key: str | None = None
+    session_token: str | None = None
     role_arn: str | None = None
-    external_id: str | None = field(default=None, repr=False)
+    external_id: str | None = None
     role_session_name: str | None = None
     endpoint_url: str | None = None
     sts_endpoint_url: str | None = None
@@ -53,7 +53,7 @@ class ConnectionOptions:
     use_fips: bool | None = None
     use_dualstack: bool | None = None
     ca_bundle: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     document: str = "auto"
     output_document: str | None = None
     run_as: str | None = None
@@ -84,6 +84,10 @@ class ConnectionOptions:
         for name in ("control_persist", "reconnection_retries"):
             if getattr(self, name) < 0:
                 raise OptionError(f"the option '{name}' must not be below 0")
+
+    def __repr__(self) -> str:
+        shown = {name: "…" if name in SECRET_FIELDS else value for name, value in self.to_fields().items()}
+        return f"ConnectionOptions({shown})"
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ConnectionOptions:

@@ -1,0 +1,235 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker's end of the mux: synchronous, with as few imports as can be, since each task of each host pays for them."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from . import start
+from .protocol import (
+    CHUNK,
+    DATA_TYPES,
+    FIRST_CREDIT,
+    Decoder,
+    ErrorKind,
+    FrameType,
+    ProtocolError,
+    decode_credit,
+    decode_json,
+    encode,
+    encode_json,
+)
+from .request import ConnectionOptions
+
+SILENCE_MARGIN = 60.0
+"""Seconds beyond the option `timeout` after which a mux that says nothing at all is given up; it sends signs of life while a request runs."""
+
+
+class MuxError(Exception):
+    """A request failed; ``kind`` says what that means for the task."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Exchange:
+    """One request on a client's socket: give it input, take its events until the last one."""
+
+    def __init__(self, client: MuxClient, opening: bytes, *, takes_input: bool = False) -> None:
+        self._client = client
+        self._out = bytearray(opening)
+        self._credit = FIRST_CREDIT
+        self._source: BinaryIO | None = None
+        self._given = bytearray()
+        self._input_ended = not takes_input
+        self._ended = False
+        self.finished = False
+
+    def give(self, data: bytes) -> None:
+        """Queue bytes for the command's stdin."""
+        self._given += data
+
+    def give_file(self, source: BinaryIO) -> None:
+        """Send a file's content as input, read as it goes out, and end the input with it."""
+        self._source = source
+        self._ended = True
+
+    def end_input(self) -> None:
+        """No more input will be given."""
+        self._ended = True
+
+    def give_tty(self, data: bytes) -> None:
+        """Type at the command's controlling terminal."""
+        self._out += encode(FrameType.TTY_INPUT, data)
+
+    def cancel(self) -> None:
+        """Ask the node to end the command; its last event still comes."""
+        self._out += encode_json(FrameType.CANCEL)
+
+    def next_event(self, timeout: float | None = None) -> tuple[FrameType, Any] | None:
+        """The next event: `(STDOUT | STDERR | TTY, bytes)`, or `(kind, fields)`; `None` after ``timeout`` seconds without one.
+
+        :raises MuxError: the request failed, or the mux is gone or silent.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            kind_payload = self._client.take()
+            if kind_payload is None:
+                self._fill()
+                if not self._client.transfer(self._out, deadline):
+                    return None
+                continue
+            kind, payload = kind_payload
+            if kind is FrameType.CREDIT:
+                self._credit += decode_credit(payload)
+            elif kind in DATA_TYPES:
+                return kind, payload
+            else:
+                fields = decode_json(payload)
+                if kind is FrameType.NOTE:
+                    if fields.get("text"):
+                        return kind, fields
+                    continue  # a sign of life
+                self.finished = True
+                self._client.busy = False
+                if kind is FrameType.ERROR:
+                    raise MuxError(ErrorKind(fields["kind"]), fields["message"])
+                return kind, fields
+
+    def _fill(self) -> None:
+        """Move input to the outgoing bytes, within the credit and one chunk at a time."""
+        if self._input_ended or len(self._out) >= CHUNK:
+            return
+        room = min(self._credit, CHUNK)
+        data: bytes = b""
+        if self._source is not None and room:
+            data = self._source.read(room)
+            if not data:
+                self._source = None
+        elif self._given and room:
+            data = bytes(self._given[:room])
+            del self._given[:room]
+        if data:
+            self._credit -= len(data)
+            self._out += encode(FrameType.INPUT, data)
+        elif self._ended and not self._given and self._source is None:
+            self._input_ended = True
+            self._out += encode(FrameType.INPUT_END)
+
+
+class MuxClient:
+    """A greeted connection to the mux, for one request after the other."""
+
+    def __init__(self, peer: socket.socket, *, patience: float) -> None:
+        peer.setblocking(False)
+        self._peer = peer
+        self._decoder = Decoder()
+        self._frames: Iterator[tuple[FrameType, bytes]] = iter(())
+        self._patience = patience
+        self._poll = select.poll()
+        self.busy = False
+        self.closed = False
+
+    @classmethod
+    def connect(cls, directory: str, *, patience: float) -> MuxClient:
+        """Connect to the mux, starting it if need be.
+
+        :param patience: seconds of complete silence of a running request after which the mux is given up.
+        :raises MuxError: it cannot be started.
+        """
+        try:
+            peer = start.connect(directory)
+        except start.StartError as error:
+            raise MuxError(ErrorKind.UNREACHABLE, str(error)) from error
+        assert peer is not None
+        return cls(peer, patience=patience)
+
+    def open(self, options: ConnectionOptions, environment: Mapping[str, str], reason: str) -> dict[str, Any]:
+        """Be connected to a node; what is known of it: user, home, uid, python, kind, target, region, session, document.
+
+        :raises MuxError: it cannot be reached; the text says why.
+        """
+        opening = encode_json(FrameType.OPEN, options=options.to_fields(), environment=dict(environment), reason=reason)
+        return self._only_answer(opening)
+
+    def exec(self, command: str, *, tty: bool = False, takes_input: bool = False) -> Exchange:
+        """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED."""
+        return self._begin(encode_json(FrameType.EXEC, command=command, tty=tty, takes_input=takes_input), takes_input=takes_input)
+
+    def put(self, path: str, *, mode: int | None, size: int, sha256: str | None) -> Exchange:
+        """Write a file on the node; give its content as input. The last event is DONE."""
+        return self._begin(encode_json(FrameType.PUT, path=path, mode=mode, size=size, sha256=sha256), takes_input=True)
+
+    def get(self, path: str) -> Exchange:
+        """Read a file of the node; the events are STDOUT and at last DONE with size, sha256 and mode."""
+        return self._begin(encode_json(FrameType.GET, path=path))
+
+    def ask(self, kind: FrameType, **fields: Any) -> dict[str, Any]:
+        """STATUS, STOP, RETIRE or RESET, and the mux's answer."""
+        return self._only_answer(encode_json(kind, **fields))
+
+    def close(self) -> None:
+        """Close the socket; a request that still runs is cancelled by that."""
+        if not self.closed:
+            self.closed = True
+            with contextlib.suppress(OSError):
+                self._peer.close()
+
+    def _begin(self, opening: bytes, *, takes_input: bool = False) -> Exchange:
+        assert not self.busy, "one request at a time"
+        self.busy = True
+        return Exchange(self, opening, takes_input=takes_input)
+
+    def _only_answer(self, opening: bytes) -> dict[str, Any]:
+        exchange = self._begin(opening)
+        while True:
+            event = exchange.next_event()
+            assert event is not None  # without a time limit
+            if exchange.finished:
+                return dict(event[1])
+
+    # What an exchange needs of the socket.
+
+    def take(self) -> tuple[FrameType, bytes] | None:
+        """The next frame that has arrived, if any."""
+        try:
+            return next(self._frames, None)
+        except ProtocolError as error:
+            self.close()
+            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, f"the mux sent what cannot be understood: {error}") from error
+
+    def transfer(self, out: bytearray, deadline: float | None) -> bool:
+        """Wait until bytes could be moved either way; takes what was sent off ``out``. False at the deadline."""
+        now = time.monotonic()
+        limit = now + self._patience if deadline is None else deadline
+        if self.closed:
+            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the connection to the mux is closed")
+        self._poll.register(self._peer, select.POLLIN | select.POLLOUT if out else select.POLLIN)
+        ready = self._poll.poll(max(0.0, limit - now) * 1000)
+        if not ready:
+            if deadline is not None:
+                return False
+            self.close()
+            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, f"the mux gave no sign of life for {self._patience:.0f} s")
+        try:
+            if out and ready[0][1] & select.POLLOUT:
+                with contextlib.suppress(BlockingIOError):
+                    del out[: self._peer.send(out)]
+            if ready[0][1] & ~select.POLLOUT:
+                data = self._peer.recv(256 * 1024)
+                if not data:
+                    raise ConnectionResetError("closed")
+                self._frames = self._decoder.feed(data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.close()
+            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the mux ended while the request ran; whether it had an effect on the node is unknown") from error
+        return True

@@ -1,0 +1,163 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding the running mux, or starting one: the worker's side of its life.
+
+Any number of workers may come at once. They queue at a lock file; the first starts the mux, the others find it running.
+A mux that crashed leaves a socket that refuses; one of other code says so and retires; one that hangs is killed. Each is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directory, socket_path
+from .protocol import VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
+
+GREETING_TIMEOUT = 20.0
+"""Seconds in which a mux answers a greeting, however busy the machine is."""
+
+START_TIMEOUT = 30.0
+
+_KEPT_ENVIRONMENT = (
+    "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH",
+    "PYTHONPYCACHEPREFIX", "TMPDIR", "USER", "VIRTUAL_ENV",
+)  # fmt: skip
+
+
+class StartError(Exception):
+    """The mux does not run and could not be started."""
+
+
+class _Stale(Exception):
+    """What listens there is not the mux that is wanted."""
+
+
+def connect(directory: str, *, start: bool = True) -> socket.socket | None:
+    """A greeted socket to the mux whose socket is in ``directory``.
+
+    :param start: start a mux if none runs; without it the answer is then `None`.
+    :raises StartError: it cannot be started; the text says why.
+    """
+    try:
+        path = socket_path(directory)
+        found = _try_connect(path)
+        if found is not None or not start:
+            return found
+        make_directory(directory)
+    except PlaceError as error:
+        raise StartError(str(error)) from error
+    with _lock(path + ".lock"):
+        found = _try_connect(path, replace=True)
+        if found is not None:
+            return found
+        _spawn(path)
+        found = _try_connect(path)
+    if found is None:
+        raise StartError("the mux was started but does not answer")
+    return found
+
+
+def _try_connect(path: str, *, replace: bool = False) -> socket.socket | None:
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        peer.settimeout(GREETING_TIMEOUT)
+        peer.connect(path)
+        greet(peer)
+    except (FileNotFoundError, ConnectionError, _Stale):
+        peer.close()
+        return None
+    except TimeoutError:
+        if replace:
+            _kill_peer(peer)
+        peer.close()
+        return None
+    except OSError as error:
+        peer.close()
+        raise StartError(f"the mux's socket {path} cannot be used: {error}") from error
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def greet(peer: socket.socket) -> dict[str, Any]:
+    """Exchange versions; the fields of the mux's welcome.
+
+    :raises _Stale: it is of other code, about to end, or no mux at all.
+    """
+    peer.sendall(encode_json(FrameType.HELLO, version=VERSION, digest=code_digest()))
+    decoder = Decoder()
+    while True:
+        data = peer.recv(4096)
+        if not data:
+            raise _Stale("closed")
+        try:
+            for kind, payload in decoder.feed(data):
+                fields = decode_json(payload)
+                if kind is FrameType.WELCOME:
+                    return fields
+                if kind is FrameType.ERROR and fields.get("kind") in (ErrorKind.VERSION, ErrorKind.RETIRED):
+                    raise _Stale(fields["kind"])
+                raise _Stale("unexpected answer")
+        except ProtocolError as error:
+            raise _Stale(str(error)) from error
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _spawn(path: str) -> None:
+    """Start the mux; returns when it listens (its first process ends then, the mux itself is detached)."""
+    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(PLUGIN_UTILS / "mux"), "serve", "--socket", path],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, cwd="/",
+            timeout=START_TIMEOUT, start_new_session=True, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"the mux could not be started: {error}") from error
+    if done.returncode:
+        text = done.stderr.decode("utf-8", "replace").strip()
+        raise StartError(f"the mux could not be started (exit status {done.returncode}): {text or 'no message'}")
+
+
+def _kill_peer(peer: socket.socket) -> None:
+    """Kill a mux that accepts but does not answer (a stopped or wedged process), if that is what it is."""
+    pid = peer_credentials(peer)[0]
+    if pid <= 1:
+        return
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as source:
+            command = source.read()
+    except OSError:
+        return
+    if os.fsencode(str(PLUGIN_UTILS / "mux")) in command:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def peer_credentials(peer: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of the process at the other end; pid 0 where the system does not say."""
+    if hasattr(socket, "SO_PEERCRED"):
+        pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return pid, uid
+    # macOS: LOCAL_PEERCRED (0x001) at level 0 gives struct xucred {u_int version; uid_t uid; short ngroups; …}.
+    _version, uid = struct.unpack_from("II", peer.getsockopt(0, 0x001, 76))
+    return 0, uid
