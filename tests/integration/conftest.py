@@ -1,0 +1,58 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One lab for all integration tests, and for each test a controller of its own.
+
+``FLEET_SSM_AGENT=/folder`` makes the lab's nodes run a real amazon-ssm-agent from that folder (``make test-agent``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.controller import Controller
+from tests.integration.direct import DirectConnection
+from tests.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The default lab: six nodes in two accounts and two regions."""
+    with Lab(agent=os.environ.get("FLEET_SSM_AGENT")) as running:
+        yield running
+
+
+def connection_variables(lab: Lab, name: str) -> dict[str, Any]:
+    """What an inventory says of a node."""
+    node = lab.node(name)
+    variables = {"ansible_connection": "fleet.ssm.ssm", "ansible_ssm_instance_id": node.node_id, "ansible_ssm_region": node.region}
+    if node.account != lab.account:
+        variables["ansible_ssm_role_arn"] = f"arn:aws:iam::{node.account}:role/FleetOperator"
+    return variables
+
+
+@pytest.fixture
+def controller(lab: Lab, tmp_path: Path) -> Iterator[Controller]:
+    """A controller whose inventory holds the first node, as ``web-1``."""
+    made = Controller(tmp_path / "controller", lab.env())
+    made.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_python_interpreter="/usr/bin/python3")
+    yield made
+    made.stop_mux()
+
+
+@pytest.fixture
+def connect(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., DirectConnection]]:
+    """Makes a connection plugin as a worker has it, to call its methods and see bytes."""
+    with ExitStack() as stack:
+
+        def make(name: str = "web-1", **variables: Any) -> DirectConnection:
+            home = tmp_path / "direct"
+            home.mkdir(exist_ok=True)
+            return stack.enter_context(DirectConnection(home, lab.env(), {**connection_variables(lab, name), **variables}))
+
+        yield make

@@ -1,0 +1,106 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Become: sudo, su and doas, with and without a password, with a wrong one, and where a terminal is required.
+
+The nodes' users are made by the tests themselves, as an administrator would, over the connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.controller import Controller, Run
+
+ASKS = "ssm-user ALL=(ALL) PASSWD: ALL"
+PASSWORD = "correct horse'\"$ battery"
+SETUP: list[dict[str, Any]] = [
+    {"name": "user with a password", "become": True, "ansible.builtin.shell": (
+        "id fleet-a >/dev/null 2>&1 || useradd -m -s /bin/bash fleet-a; id fleet-b >/dev/null 2>&1 || useradd -m -s /bin/bash fleet-b\n"
+        "printf '%s:%s\\n' root \"$P\" ssm-user \"$P\" fleet-a \"$P\" fleet-b \"$P\" | chpasswd\n"
+    ), "environment": {"P": PASSWORD}},
+]  # fmt: skip
+
+
+def sudoers(rule: str) -> dict[str, Any]:
+    """A task that puts one rule for ssm-user in place of its password-less one; root's way back stays open by su."""
+    path = "/etc/sudoers.d/zz-fleet-test"
+    return {"name": "rule", "become": True, "ansible.builtin.shell": f"printf 'Defaults:ssm-user !use_pty\\n{rule}\\n' > {path} && chmod 440 {path}"}
+
+
+RESTORE: dict[str, Any] = {"name": "restore", "ansible.builtin.raw": "rm -f /etc/sudoers.d/zz-fleet-test", "become": True, "become_method": "su",
+                           "vars": {"ansible_become_password": PASSWORD}}  # fmt: skip
+
+
+def whoami(**keywords: Any) -> dict[str, Any]:
+    return {"name": "who", "ansible.builtin.command": "id -un", "become": True, **keywords}
+
+
+def who(run: Run) -> str:
+    return run.check().result("who")["stdout"]
+
+
+def test_sudo_without_password(controller: Controller) -> None:
+    assert who(controller.tasks(whoami())) == "root"
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_sudo_to_another_unprivileged_user(controller: Controller, pipelining: bool) -> None:
+    run = controller.tasks(*SETUP, whoami(become_user="fleet-a"), {"name": "copy", "become": True, "become_user": "fleet-a",
+                           "ansible.builtin.copy": {"content": "mine\n", "dest": "/home/fleet-a/file", "mode": "0600"}},
+                           vars={"ansible_pipelining": pipelining})  # fmt: skip
+    assert who(run) == "fleet-a"
+    assert run.result("copy")["owner"] == "fleet-a"
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("rule", [ASKS, f"Defaults:ssm-user requiretty\\n{ASKS}"], ids=["password", "requiretty"])
+def test_sudo_with_password(controller: Controller, rule: str, pipelining: bool) -> None:
+    run = controller.tasks(*SETUP, sudoers(rule), whoami(vars={"ansible_become_password": PASSWORD}), RESTORE, vars={"ansible_pipelining": pipelining})
+    assert who(run) == "root"
+
+
+def test_sudo_requiretty_without_password(controller: Controller) -> None:
+    run = controller.tasks(*SETUP, sudoers("Defaults:ssm-user requiretty\\nssm-user ALL=(ALL) NOPASSWD: ALL"), whoami(), RESTORE)
+    assert who(run) == "root"
+
+
+@pytest.mark.parametrize("password", ["wrong", None])
+def test_wrong_or_missing_sudo_password_is_an_error(controller: Controller, password: str | None) -> None:
+    variables = {} if password is None else {"ansible_become_password": password}
+    run = controller.tasks(*SETUP, sudoers(ASKS), whoami(vars=variables, ignore_errors=True, ignore_unreachable=True), RESTORE,
+                           timeout=90).check()  # fmt: skip
+    message = str(run.result("who"))
+    assert ("Incorrect sudo password" if password else "Missing sudo password") in message
+    assert PASSWORD not in run.stdout
+
+
+@pytest.mark.parametrize("user", ["root", "fleet-b"])
+def test_su_with_password(controller: Controller, user: str) -> None:
+    assert who(controller.tasks(*SETUP, whoami(become_method="su", become_user=user, vars={"ansible_become_password": PASSWORD}))) == user
+
+
+def test_su_with_wrong_password(controller: Controller) -> None:
+    task = whoami(become_method="su", vars={"ansible_become_password": "wrong"}, ignore_errors=True, ignore_unreachable=True)
+    assert "Incorrect su password" in str(controller.tasks(*SETUP, task, timeout=90).check().result("who"))
+
+
+@pytest.mark.parametrize(("rule", "password"), [("permit nopass ssm-user as root", None), ("permit ssm-user as root", PASSWORD)], ids=["nopass", "password"])
+def test_doas(controller: Controller, rule: str, password: str | None) -> None:
+    configure = {"name": "doas.conf", "become": True, "ansible.builtin.shell": f"echo '{rule}' > /etc/doas.conf; chmod 600 /etc/doas.conf"}
+    variables = {} if password is None else {"ansible_become_password": password}
+    assert who(controller.tasks(*SETUP, configure, whoami(become_method="community.general.doas", vars=variables))) == "root"
+
+
+def test_doas_with_wrong_password(controller: Controller) -> None:
+    configure = {"name": "doas.conf", "become": True, "ansible.builtin.shell": "echo 'permit ssm-user as root' > /etc/doas.conf; chmod 600 /etc/doas.conf"}
+    task = whoami(become_method="community.general.doas", vars={"ansible_become_password": "wrong"}, ignore_errors=True, ignore_unreachable=True)
+    assert "Incorrect doas password" in str(controller.tasks(*SETUP, configure, task, timeout=90).check().result("who"))
+
+
+def test_large_input_behind_a_password(controller: Controller) -> None:
+    (controller.folder / "big").write_bytes(bytes(range(256)) * 20_000)
+    run = controller.tasks(*SETUP, sudoers(ASKS), {"name": "copy", "become": True, "vars": {"ansible_become_password": PASSWORD},
+                           "ansible.builtin.copy": {"src": "big", "dest": "/root/big", "mode": "0600"}}, RESTORE)  # fmt: skip
+    assert run.check().result("copy")["size"] == 256 * 20_000

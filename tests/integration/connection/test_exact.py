@@ -1,0 +1,182 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a command wrote arrives to the byte, on the right stream, with its own exit status; a file as well."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleError, AnsibleFileNotFound
+
+from tests.integration.controller import Controller
+from tests.integration.direct import DirectConnection
+
+Connect = Callable[..., DirectConnection]
+
+ALL_BYTES = bytes(range(256))
+AWKWARD = b"\xef\xbf\xbd \xe6\xb1 \x00 \r\n \x1b[31m \xef\xbf\xbe \xff \xf0\x9f\x92"
+NAMES = [
+    "plain", "汉语-['foo bar'].txt", "it's", 'double"quote', "back\\slash", "new\nline", " leading and trailing ", "$HOME", "`id`", "*", "-rf",
+    "semi;colon", "tab\there", "a" * 200, "umlaut-äöü", "{{ braces }}", "%s%n", "~tilde", "#hash", "!bang",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "stdout", "stderr", "status"),
+    [
+        pytest.param("printf 'a\\nb'", b"a\nb", b"", 0, id="no-final-newline"),
+        pytest.param("printf nonl", b"nonl", b"", 0, id="one-word"),
+        pytest.param("printf 'a\\r\\nb\\rc\\n\\n\\n'", b"a\r\nb\rc\n\n\n", b"", 0, id="carriage-returns"),
+        pytest.param("printf '\\357\\277\\275|\\346\\261'", b"\xef\xbf\xbd|\xe6\xb1", b"", 0, id="replacement-character-and-open-utf-8"),
+        pytest.param("printf out; printf err >&2", b"out", b"err", 0, id="separate-streams"),
+        pytest.param("exit 3", b"", b"", 3, id="exit-3"),
+        pytest.param("echo before; exit 255", b"before\n", b"", 255, id="exit-255"),
+        pytest.param("true", b"", b"", 0, id="nothing"),
+        pytest.param("printf '\\033[31mred\\033[0m'", b"\x1b[31mred\x1b[0m", b"", 0, id="colours-are-the-commands-own"),
+        pytest.param("cat", b"", b"", 0, id="stdin-is-empty"),
+        pytest.param("kill -TERM $$", b"", b"", 143, id="killed-by-a-signal"),
+    ],
+)
+def test_streams_and_status(connect: Connect, command: str, stdout: bytes, stderr: bytes, status: int) -> None:
+    assert connect().execute(command) == (status, stdout, stderr)
+
+
+def test_every_byte_both_ways(connect: Connect) -> None:
+    data = ALL_BYTES * 41 + AWKWARD
+    assert connect().execute("cat", data) == (0, data, b"")
+    assert connect().execute("cat >&2", data) == (0, b"", data)
+
+
+@pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 4095, 4096, 65_536, 1_000_003])
+def test_output_and_input_of_any_size(connect: Connect, size: int) -> None:
+    data = os.urandom(size)
+    assert connect().execute("cat", data) == (0, data, b"")
+
+
+@pytest.mark.parametrize("length", [4_095, 4_096, 5_000, 100_000])
+def test_long_command_line(connect: Connect, length: int) -> None:
+    word = "x" * length
+    assert connect().execute(f"printf %s {word} | wc -c") == (0, f"{length}\n".encode(), b"")
+
+
+def test_command_line_beyond_the_nodes_limit_is_an_error_that_says_so(connect: Connect) -> None:
+    with pytest.raises(AnsibleError, match=r"(?i)too long|131071|limit"):
+        connect().execute("echo " + "x" * 200_000)
+
+
+def test_large_input(connect: Connect) -> None:
+    data = os.urandom(1 << 20) * 50
+    status, stdout, _ = connect().execute("sha256sum", data)
+    assert (status, stdout.split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
+
+
+def test_input_that_nobody_reads_does_not_hang(connect: Connect) -> None:
+    status, stdout, _ = connect().execute("echo done", os.urandom(5_000_000))
+    assert (status, stdout) == (0, b"done\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_any_name(connect: Connect, tmp_path: Path, name: str) -> None:
+    connection = connect()
+    folder = f"/tmp/names-{os.urandom(4).hex()}"
+    assert connection.execute(f"mkdir {folder}")[0] == 0
+    here, back = tmp_path / "here", tmp_path / "back"
+    here.write_bytes(ALL_BYTES + AWKWARD)
+    connection.plugin.put_file(str(here), f"{folder}/{name}")
+    assert connection.execute(f"cat {shlex.quote(folder + '/' + name)}") == (0, ALL_BYTES + AWKWARD, b"")
+    connection.plugin.fetch_file(f"{folder}/{name}", str(back))
+    assert back.read_bytes() == ALL_BYTES + AWKWARD
+    assert connection.execute(f"ls -A {folder} | wc -l")[0] == 0
+
+
+def test_empty_and_missing_files(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    empty = tmp_path / "empty"
+    empty.touch()
+    connection.plugin.put_file(str(empty), "/tmp/empty")
+    connection.plugin.fetch_file("/tmp/empty", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == b""
+    with pytest.raises(AnsibleFileNotFound):
+        connection.plugin.fetch_file("/tmp/does/not/exist", str(tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
+    with pytest.raises(AnsibleFileNotFound):
+        connection.plugin.put_file(str(tmp_path / "does-not-exist"), "/tmp/never")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    for path in ("/no/such/folder/file", "/tmp", "/proc/version"):
+        with pytest.raises(AnsibleError, match=path):
+            connection.plugin.put_file(str(source), path)
+    assert connection.execute("ls /no 2>&1")[0] != 0
+
+
+def test_big_files(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(8_000_000))
+    connection.plugin.put_file(str(source), "/tmp/big")
+    connection.plugin.fetch_file("/tmp/big", str(back))
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_non_utf8_locale(controller: Controller) -> None:
+    run = controller.tasks(
+        {"name": "raw", "ansible.builtin.raw": "printf '\\374\\344'; printf caf\\\\303\\\\251"},
+        {"name": "command", "ansible.builtin.command": "echo 汉语"},
+        environment={"LANG": "C", "LC_ALL": "C"},
+    ).check()
+    assert run.result("command")["stdout"] == "汉语"
+    assert run.result("raw")["stdout"].endswith("café")
+
+
+def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:
+    script = controller.folder / "script.sh"
+    script.write_bytes(b"#!/bin/sh\nprintf 'one\\r\\ntwo\\n\\n\\n'\nprintf 'problem' >&2\nexit 4\n")
+    result = controller.tasks({"name": "script", "ansible.builtin.script": "script.sh", "ignore_errors": True}).check().result("script")
+    assert (result["rc"], result["stdout"], result["stderr"]) == (4, "one\r\ntwo\n\n\n", "problem")
+
+
+def test_raw_exit_status_keeps_the_session(controller: Controller) -> None:
+    run = controller.tasks(
+        {"name": "three", "ansible.builtin.raw": "exit 3", "ignore_errors": True},
+        {"name": "next", "ansible.builtin.raw": "echo still here"},
+    ).check()
+    assert run.result("three")["rc"] == 3
+    assert run.result("next")["stdout"] == "still here\n"
+
+
+@pytest.mark.slow
+def test_two_hundred_megabytes_of_output(connect: Connect) -> None:
+    connection = connect()
+    seed = "openssl enc -aes-128-ctr -pass pass:fleet -nosalt -in /dev/zero 2>/dev/null | head -c 200000000"
+    expected = connection.execute(f"{seed} | sha256sum")[1].split()[0].decode()
+    connection.execute("true")
+    before = _mux_memory()
+    status, stdout, _ = connection.execute(seed)
+    assert status == 0
+    assert len(stdout) == 200_000_000
+    assert hashlib.sha256(stdout).hexdigest() == expected
+    assert _mux_memory() - before <= 32 << 20
+
+
+def _mux_memory() -> int:
+    """Peak resident bytes of the mux that this process talks to."""
+    home = os.environ["HOME"]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes()
+            status = (process / "status").read_text()
+        except OSError:
+            continue
+        if b"mux" in command and f"HOME={home}".encode() in environment.split(b"\0"):
+            return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    raise AssertionError("no mux runs for this controller")

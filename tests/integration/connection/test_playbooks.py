@@ -1,0 +1,182 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What playbooks do with a connection: reset, reboot, async, time-outs, strategies, delegation, loops, the console."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.integration.conftest import connection_variables
+from tests.integration.controller import Controller
+from tests.lab import Lab
+
+FLEET = ("web-1", "web-2", "web-3", "db-1", "db-2", "db-3")
+
+
+@pytest.fixture
+def fleet(lab: Lab, controller: Controller) -> Controller:
+    """The controller with all six nodes of both accounts in its inventory."""
+    controller.hosts({name: connection_variables(lab, name) for name in FLEET}, ansible_python_interpreter="/usr/bin/python3")
+    return controller
+
+
+def test_facts_and_interpreter_discovery(lab: Lab, controller: Controller) -> None:
+    controller.hosts({"web-1": connection_variables(lab, "web-1")})
+    facts = controller.tasks({"name": "facts", "ansible.builtin.setup": {"gather_subset": "min"}}).check().result("facts")["ansible_facts"]
+    assert facts["ansible_hostname"] == "web-1"
+    assert facts["ansible_system"] == "Linux"
+
+
+def test_modules_of_every_day(controller: Controller) -> None:
+    (controller.folder / "hello.j2").write_text("Hello {{ inventory_hostname }}\n")
+    tasks = [
+        {"name": "folder", "ansible.builtin.file": {"path": "/tmp/every-day", "state": "directory", "mode": "0750"}},
+        {"name": "copy", "ansible.builtin.copy": {"content": "no newline", "dest": "/tmp/every-day/copy", "mode": "0640"}},
+        {"name": "template", "ansible.builtin.template": {"src": "hello.j2", "dest": "/tmp/every-day/template", "mode": "0644"}},
+        {"name": "line", "ansible.builtin.lineinfile": {"path": "/tmp/every-day/template", "line": "more"}},
+        {"name": "stat", "ansible.builtin.stat": {"path": "/tmp/every-day/copy"}},
+        {"name": "fetch", "ansible.builtin.fetch": {"src": "/tmp/every-day/template", "dest": "fetched", "flat": True}},
+        {"name": "gone", "ansible.builtin.file": {"path": "/tmp/every-day", "state": "absent"}},
+    ]
+    run = controller.tasks(*tasks).check()
+    assert run.result("stat")["stat"]["size"] == len("no newline")
+    assert run.result("stat")["stat"]["mode"] == "0640"
+    assert (controller.folder / "fetched").read_text() == "Hello web-1\nmore\n"
+
+
+def test_check_and_diff(controller: Controller) -> None:
+    task = {"name": "copy", "ansible.builtin.copy": {"content": "new\n", "dest": "/tmp/checked", "mode": "0644"}, "diff": True}
+    run = controller.tasks(task, {"name": "stat", "ansible.builtin.stat": {"path": "/tmp/checked"}}, arguments=("--check",)).check()
+    assert run.result("copy")["diff"][0]["after"] == "new\n"
+    assert run.result("stat")["stat"]["exists"] is False
+
+
+def test_reset_connection_gives_new_group_membership(controller: Controller) -> None:
+    tasks = [
+        {"name": "before", "ansible.builtin.raw": "echo $PPID"},
+        {"ansible.builtin.meta": "reset_connection"},
+        {"name": "after", "ansible.builtin.raw": "echo $PPID"},
+        {"name": "again", "ansible.builtin.raw": "echo $PPID"},
+    ]
+    run = controller.tasks(*tasks).check()
+    assert run.result("before")["stdout"] != run.result("after")["stdout"] == run.result("again")["stdout"]
+
+
+def test_wait_for_connection(controller: Controller) -> None:
+    controller.tasks({"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 60}}).check()
+
+
+def test_async_and_poll(controller: Controller) -> None:
+    tasks = [
+        {"name": "polled", "ansible.builtin.shell": "sleep 2; echo polled", "async": 60, "poll": 1},
+        {"name": "started", "ansible.builtin.shell": "sleep 2; echo later", "async": 60, "poll": 0, "register": "job"},
+        {"ansible.builtin.meta": "reset_connection"},
+        {"name": "status", "ansible.builtin.async_status": {"jid": "{{ job.ansible_job_id }}"}, "register": "status", "until": "status is finished",
+         "retries": 20, "delay": 1},
+    ]  # fmt: skip
+    run = controller.tasks(*tasks).check()
+    assert run.result("polled")["stdout"] == "polled"
+    assert run.result("status")["stdout"] == "later"
+
+
+def test_background_process_outlives_its_task(controller: Controller) -> None:
+    tasks = [
+        {"name": "start", "ansible.builtin.shell": "nohup sh -c 'sleep 3; echo alive > /tmp/outlived' >/dev/null 2>&1 &"},
+        {"name": "wait", "ansible.builtin.wait_for": {"path": "/tmp/outlived", "timeout": 20}},
+        {"name": "gone", "ansible.builtin.file": {"path": "/tmp/outlived", "state": "absent"}},
+    ]
+    controller.tasks(*tasks).check()
+
+
+def test_task_timeout_ends_the_command(controller: Controller) -> None:
+    mark = f"fleet-timeout-{os.getpid()}"
+    gone = f"for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -f '[s]leep 300; echo {mark}' >/dev/null || exit 0; sleep 1; done; exit 1"
+    tasks = [
+        {"name": "long", "ansible.builtin.command": f"sh -c 'sleep 300; echo {mark}'", "timeout": 3, "ignore_errors": True},
+        {"name": "left", "ansible.builtin.raw": gone},
+    ]
+    run = controller.tasks(*tasks).check()
+    assert "Timed out" in str(run.result("long")) or "timed out" in str(run.result("long"))
+
+
+def test_serial_throttle_free_and_loops(fleet: Controller) -> None:
+    loop = {"name": "loop", "ansible.builtin.command": "echo {{ item }}", "loop": [1, 2, 3], "throttle": 2}
+    plays = [
+        {"hosts": "all", "gather_facts": False, "serial": 2, "tasks": [loop]},
+        {"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": [{"name": "free", "ansible.builtin.command": "hostname"}]},
+    ]
+    run = fleet.playbook(plays).check()
+    assert {host: result["stdout"] for name, host, result in run.tasks() if name == "free"} == {name: name for name in FLEET}
+    for name, _, result in run.tasks():
+        if name == "loop":
+            assert [item["stdout"] for item in result["results"]] == ["1", "2", "3"]
+
+
+def test_delegation_across_accounts(lab: Lab, fleet: Controller) -> None:
+    accounts = {lab.node(name).account for name in FLEET}
+    assert len(accounts) == 2
+    here = next(name for name in FLEET if lab.node(name).account == lab.account)
+    there = next(name for name in FLEET if lab.node(name).account != lab.account)
+    run = fleet.tasks({"name": "delegated", "ansible.builtin.command": "hostname", "delegate_to": there}, hosts=here).check()
+    assert run.result("delegated")["stdout"] == there
+
+
+def test_environment_and_working_folder(controller: Controller) -> None:
+    tasks = [
+        {"name": "environment", "ansible.builtin.command": "sh -c 'echo \"$FLEET\"'", "environment": {"FLEET": "it's \"quoted\" $HOME"}},
+        {"name": "folder", "ansible.builtin.command": "pwd", "args": {"chdir": "/usr/share"}},
+        {"name": "home", "ansible.builtin.raw": "pwd; echo $HOME; id -un; echo $USER"},
+    ]
+    run = controller.tasks(*tasks).check()
+    assert run.result("environment")["stdout"] == "it's \"quoted\" $HOME"
+    assert run.result("folder")["stdout"] == "/usr/share"
+    home, variable, user, name = run.result("home")["stdout"].split()
+    assert home == variable
+    assert user == name
+
+
+def test_synchronize_is_refused_with_an_alternative(controller: Controller) -> None:
+    run = controller.tasks({"name": "sync", "ansible.posix.synchronize": {"src": "./", "dest": "/tmp/x"}, "ignore_errors": True, "ignore_unreachable": True})
+    message = str(run.result("sync"))
+    assert "synchronize" in message
+    assert "ansible.builtin.copy" in message
+
+
+def test_console(controller: Controller) -> None:
+    process = subprocess.Popen(
+        ["ansible-console", "-i", str(controller.inventory), "all"], cwd=controller.folder, text=True,
+        env={**controller.environment, "ANSIBLE_STDOUT_CALLBACK": "default"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = process.communicate("command echo one\ncommand hostname\nexit\n", timeout=120)
+    assert "web-1" in output
+    assert "rc=0" in output or "CHANGED" in output
+
+
+def test_output_can_be_piped_while_the_mux_goes_on(controller: Controller) -> None:
+    path = controller.write_playbook("- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.command: hostname\n")
+    done = subprocess.run(f"ansible-playbook -i {controller.inventory} {path} | tee log", shell=True, cwd=controller.folder, env=controller.environment,
+                          capture_output=True, timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 0
+    assert b'"stdout": "web-1"' in done.stdout
+
+
+def test_steady_tasks_cost_no_api_call(lab: Lab, controller: Controller) -> None:
+    controller.tasks({"name": "first", "ansible.builtin.command": "true"}).check()
+    before = lab.api_calls()
+    controller.tasks({"name": "steady", "ansible.builtin.command": "echo {{ item }}", "loop": list(range(10))}).check()
+    assert lab.api_calls() == before
+
+
+@pytest.mark.slow
+def test_reboot(controller: Controller) -> None:
+    tasks = [
+        {"name": "before", "ansible.builtin.raw": "cat /proc/sys/kernel/random/boot_id"},
+        {"name": "reboot", "become": True, "ansible.builtin.reboot": {"reboot_timeout": 120}},
+        {"name": "after", "ansible.builtin.raw": "cat /proc/sys/kernel/random/boot_id"},
+    ]
+    run = controller.tasks(*tasks, timeout=300).check()
+    assert run.result("reboot")["rebooted"] is True
+    assert run.result("before")["stdout"] != run.result("after")["stdout"]
