@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 class Pace:
-    """Additive-less AIMD: no delay until AWS throttles, then a gap between calls that doubles on each throttling and shrinks on success."""
+    """No delay until AWS throttles, then a gap between calls that doubles on each throttling and shrinks on success."""
 
     FIRST_GAP = 0.1
     LONGEST_GAP = 5.0

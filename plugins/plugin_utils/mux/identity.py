@@ -1,0 +1,461 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who calls AWS: from what a worker sent to credentials that renew themselves, and to clients.
+
+An identity is all that decides about credentials and endpoints. Many live side by side in one mux, over one botocore loader that
+keeps only the operations used here, so an identity costs little memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .limits import Pace
+from .request import ConnectionOptions
+
+if TYPE_CHECKING:
+    import botocore.credentials
+    import botocore.loaders
+    import botocore.session
+
+OPERATIONS = {
+    "ssm": frozenset(("StartSession", "ResumeSession", "TerminateSession", "DescribeInstanceInformation", "GetConnectionStatus", "GetDocument")),
+    "sts": frozenset(("AssumeRole", "GetCallerIdentity")),
+    "kms": frozenset(("Decrypt", "GenerateDataKey")),
+}
+"""What of each service's model is kept."""
+
+_NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).isoformat()
+_HELPER_TIMEOUT = 60.0
+_THREADS = 8
+_API_TIMEOUT = {"connect_timeout": 5, "read_timeout": 20}
+
+_PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
+
+
+@dataclass(frozen=True)
+class IdentityKey:
+    """All that decides about credentials, endpoints and the way to them; equal keys share an identity."""
+
+    profile: str | None
+    access_key: str | None
+    secret_key: str | None = field(repr=False)
+    session_token: str | None = field(repr=False)
+    role_arn: str | None
+    external_id: str | None = field(repr=False)
+    role_session_name: str | None
+    region: str | None
+    endpoints: tuple[tuple[str, str | None], ...]
+    use_fips: bool | None
+    use_dualstack: bool | None
+    ca_bundle: str | None
+    proxy: str | None = field(repr=False)
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, options: ConnectionOptions, environment: Mapping[str, str]) -> IdentityKey:
+        """The key of a worker's options and of the part of its environment that it sent."""
+        return cls(
+            profile=options.profile,
+            access_key=options.access_key,
+            secret_key=options.secret_key,
+            session_token=options.session_token,
+            role_arn=options.role_arn,
+            external_id=options.external_id,
+            role_session_name=options.role_session_name,
+            region=options.region,
+            endpoints=(
+                ("ssm", options.endpoint_url),
+                ("sts", options.sts_endpoint_url),
+                ("ec2", options.ec2_endpoint_url),
+                ("kms", options.kms_endpoint_url),
+            ),
+            use_fips=options.use_fips,
+            use_dualstack=options.use_dualstack,
+            ca_bundle=options.ca_bundle,
+            proxy=options.proxy,
+            environment=tuple(sorted(environment.items())),
+        )
+
+    @property
+    def label(self) -> str:
+        """How a message names it; holds no secret."""
+        if self.role_arn:
+            return f"the role {self.role_arn}"
+        if self.profile:
+            return f"the profile {self.profile}"
+        environment = dict(self.environment)
+        if key := self.access_key:
+            return f"the access key {key[:4]}…{key[-4:]} (from options)"
+        if key := environment.get("AWS_ACCESS_KEY_ID"):
+            return f"the access key {key[:4]}…{key[-4:]} (from the environment)"
+        return f"the profile {environment['AWS_PROFILE']}" if environment.get("AWS_PROFILE") else "the default credentials"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a key was resolved to, beside credentials."""
+
+    region: str | None
+    endpoints: Mapping[str, str | None]
+    use_fips: bool
+    use_dualstack: bool
+    ca_bundle: str | None
+
+
+class Identity:
+    """One identity: its credentials, its clients, and how fast it may call."""
+
+    def __init__(self, key: IdentityKey, paces: dict[tuple[str, str, str], Pace]) -> None:
+        self.key = key
+        self.environment = dict(key.environment)
+        self._paces = paces
+        self._lock = threading.Lock()
+        self._base: dict[str, Any] | None = None
+        self._settings: Settings | None = None
+        self._clients: dict[str, Any] = {}
+        self._credentials: botocore.credentials.Credentials | None = None
+        self.calls: dict[str, int] = {}
+        self.documents: dict[str, bool] = {}
+        """Session documents by whether they were found usable; the ladder's memory."""
+
+    @property
+    def label(self) -> str:
+        """How a message names it."""
+        return self.key.label
+
+    @property
+    def region(self) -> str | None:
+        """The region, once settings are known."""
+        return self._settings.region if self._settings else self.key.region
+
+    # Calls.
+
+    async def call(self, service: str, operation: str, *, deadline: float, resource: str, **parameters: Any) -> dict[str, Any]:
+        """Call AWS in a thread, at the pace that the action allows; throttling is waited out until the deadline.
+
+        :param operation: as botocore's method, ``start_session``.
+        :param deadline: of the event loop's clock, in seconds.
+        :raises botocore.exceptions.ClientError: refused for another reason; also botocore's other errors.
+        """
+        loop = asyncio.get_running_loop()
+        action = operation.title().replace("_", "")
+        renewed = False
+        while True:
+            pace = self._pace(service, action)
+            wait = pace.reserve(loop.time())
+            if wait:
+                await asyncio.sleep(wait)
+            self.calls[action] = self.calls.get(action, 0) + 1
+            try:
+                answer = await loop.run_in_executor(threads, functools.partial(self._call, service, operation, parameters))
+            except Exception as error:
+                if errors.is_throttling(error) and loop.time() < deadline:
+                    pace.throttle(loop.time())
+                    continue
+                if not renewed and (errors.is_expired(error) or errors.error_code(error) in errors.UNKNOWN_KEY_CODES):
+                    renewed = True  # perhaps someone logged in again meanwhile
+                    self.forget_credentials()
+                    continue
+                raise
+            pace.succeeded()
+            return answer
+
+    def explain(self, error: BaseException, action: str, resource: str) -> str:
+        """A sentence about an error of a call of this identity."""
+        return errors.explain(error, action=action, resource=resource, who=self.label, region=self.region)
+
+    def forget_credentials(self) -> None:
+        """Resolve everything again at the next call."""
+        with self._lock:
+            self._base = None
+            self._settings = None
+            self._credentials = None
+            self._clients.clear()
+
+    async def settings(self) -> Settings:
+        """Region, endpoints and trust of this identity."""
+        return await asyncio.get_running_loop().run_in_executor(threads, self._resolve)
+
+    async def instances(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """EC2's DescribeInstances, in a process of its own; see :mod:`.aws_helper` for the shape.
+
+        :raises AwsHelperError: refused, or no answer.
+        """
+        self.calls["DescribeInstances"] = self.calls.get("DescribeInstances", 0) + 1
+        return await asyncio.get_running_loop().run_in_executor(threads, self._instances, dict(parameters))
+
+    # In threads.
+
+    def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
+        return answer
+
+    def _pace(self, service: str, action: str) -> Pace:
+        # The account is not known without a call; a role's ARN names it, else the key stands for it.
+        arn = self.key.role_arn
+        account = arn.split(":")[4] if arn and arn.count(":") >= 5 else self.label
+        return self._paces.setdefault((f"{service}:{action}", account, self.region or ""), Pace())
+
+    def _client(self, service: str) -> Any:
+        settings = self._resolve()
+        with self._lock:
+            client = self._clients.get(service)
+            if client is None:
+                session = self._session(self._credentials)
+                client = session.create_client(
+                    service,
+                    region_name=settings.region,
+                    endpoint_url=settings.endpoints.get(service),
+                    verify=settings.ca_bundle,
+                    config=self._config(settings),
+                )
+                self._clients[service] = client
+            return client
+
+    def _resolve(self) -> Settings:
+        with self._lock:
+            if self._settings is not None:
+                return self._settings
+            base = self._base = self._base_credentials()
+            found = base["Settings"]
+            of_options = dict(self.key.endpoints)
+            self._settings = Settings(
+                region=self.key.region or found.get("region"),
+                endpoints={name: of_options.get(name) or (found.get("endpoints") or {}).get(name) for name in ("ssm", "sts", "ec2", "kms")},
+                use_fips=bool(found.get("use_fips") if self.key.use_fips is None else self.key.use_fips),
+                use_dualstack=bool(found.get("use_dualstack") if self.key.use_dualstack is None else self.key.use_dualstack),
+                ca_bundle=self.key.ca_bundle or found.get("ca_bundle"),
+            )
+            refresh = self._assume_role if self.key.role_arn else self._renew_base
+            import botocore.credentials
+
+            self._credentials = botocore.credentials.DeferredRefreshableCredentials(refresh, "fleet-ssm")
+            return self._settings
+
+    def _renew_base(self) -> dict[str, str | None]:
+        base, self._base = self._base or self._base_credentials(), None  # what was just resolved is used once
+        return _metadata(base["AccessKeyId"], base["SecretAccessKey"], base.get("SessionToken"), base.get("Expiration"))
+
+    def _assume_role(self) -> dict[str, str | None]:
+        import botocore.credentials
+
+        settings = self._settings
+        assert settings is not None and self.key.role_arn is not None
+        base = self._renew_base()
+        session = self._session(botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
+        client = session.create_client(
+            "sts", region_name=settings.region, endpoint_url=settings.endpoints.get("sts"), verify=settings.ca_bundle, config=self._config(settings)
+        )
+        parameters = {"RoleArn": self.key.role_arn, "RoleSessionName": self.key.role_session_name or _session_name(self.environment)}
+        if self.key.external_id:
+            parameters["ExternalId"] = self.key.external_id
+        self.calls["AssumeRole"] = self.calls.get("AssumeRole", 0) + 1
+        try:
+            got = client.assume_role(**parameters)["Credentials"]
+        except Exception as error:
+            base_label = dataclasses.replace(self.key, role_arn=None).label
+            text = errors.explain(error, action="sts:AssumeRole", resource=self.key.role_arn, who=base_label, region=settings.region)
+            raise CredentialsError(text) from error
+        expiration = got["Expiration"]
+        return _metadata(
+            got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"],
+            expiration.isoformat() if isinstance(expiration, datetime.datetime) else str(expiration),
+        )  # fmt: skip
+
+    def _base_credentials(self) -> dict[str, Any]:
+        """What the helper answers; without it where nothing but plain keys and settings in variables is concerned."""
+        environment = self.environment
+        key = self.key
+        configured = environment.get("AWS_CONFIG_FILE") or os.path.join(environment.get("HOME", "/nonexistent"), ".aws", "config")
+        access_key, secret_key, token = key.access_key, key.secret_key, key.session_token
+        if not access_key and not key.profile:
+            access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+            token = environment.get("AWS_SESSION_TOKEN")
+        if access_key and secret_key and not os.path.exists(os.path.expanduser(configured)):
+            return {
+                "AccessKeyId": access_key, "SecretAccessKey": secret_key, "SessionToken": token, "Expiration": None,
+                "Settings": _settings_of_variables(environment),
+            }  # fmt: skip
+        if key.access_key:
+            # The profile still says region and endpoints; the keys of the options win over those that it finds.
+            environment = {**environment, "AWS_ACCESS_KEY_ID": key.access_key, "AWS_SECRET_ACCESS_KEY": key.secret_key or ""}
+            environment.pop("AWS_SESSION_TOKEN", None)
+            if key.session_token:
+                environment["AWS_SESSION_TOKEN"] = key.session_token
+        return _ask_helper({"action": "credentials", "profile": key.profile}, environment, f"no credentials for {dataclasses.replace(key, role_arn=None).label}")
+
+    def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        settings = self._resolve()
+        assert self._credentials is not None
+        frozen = self._credentials.get_frozen_credentials()
+        environment = {name: value for name, value in self.environment.items() if not name.startswith("AWS_")}
+        environment.update(
+            {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        )
+        if frozen.token:
+            environment["AWS_SESSION_TOKEN"] = frozen.token
+        config = {**_API_TIMEOUT, "proxies": self._proxies(), "use_fips_endpoint": settings.use_fips, "use_dualstack_endpoint": settings.use_dualstack,
+                  "retries": {"total_max_attempts": 3, "mode": "standard"}}  # fmt: skip
+        client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.ca_bundle}
+        question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
+        found: list[dict[str, Any]] = _ask_helper(question, environment, "")["instances"]
+        return found
+
+    def _session(self, credentials: Any) -> botocore.session.Session:
+        import botocore.session
+
+        session = botocore.session.Session()
+        session.register_component("data_loader", _shared_loader())
+        session.register_component("credential_provider", _Fixed(credentials))
+        return session
+
+    def _config(self, settings: Settings) -> Any:
+        from botocore.config import Config
+
+        return Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},  # repeats are decided here, by what a call means
+            proxies=self._proxies(),
+            use_fips_endpoint=settings.use_fips,
+            use_dualstack_endpoint=settings.use_dualstack,
+            max_pool_connections=_THREADS,
+            tcp_keepalive=True,
+            user_agent_extra="fleet.ssm",
+            **_API_TIMEOUT,
+        )
+
+    def _proxies(self) -> dict[str, str] | None:
+        if self.key.proxy:
+            return {"http": self.key.proxy, "https": self.key.proxy}
+        return None
+
+
+class CredentialsError(Exception):
+    """No credentials could be had; the text says why."""
+
+
+class AwsHelperError(Exception):
+    """AWS refused what the helper asked; has a ``response`` as botocore's errors have."""
+
+    def __init__(self, message: str, response: Any) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+class _Fixed:
+    """A credential provider for a botocore session that has just one."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> Any:
+        return self._credentials
+
+
+@functools.cache
+def _shared_loader() -> botocore.loaders.Loader:
+    """One loader for all clients, whose service models hold only the operations in use (whole ones cost 10 MB and more)."""
+    import botocore.loaders
+
+    class Loader(botocore.loaders.Loader):  # type: ignore[misc]
+        @botocore.loaders.instance_cache  # type: ignore[untyped-decorator]
+        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+            model = super().load_service_model(service_name, type_name, api_version)
+            kept = OPERATIONS.get(service_name)
+            if type_name == "service-2" and kept is not None:
+                model = dict(model)
+                model["operations"] = {name: value for name, value in model["operations"].items() if name in kept}
+                model["shapes"] = _shapes_of(model)
+            return model
+
+    return Loader()
+
+
+def _shapes_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes that the model's operations refer to, directly or not."""
+    shapes = model["shapes"]
+    found: dict[str, Any] = {}
+    waiting: list[Any] = list(model["operations"].values())
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            name = item.get("shape")
+            if isinstance(name, str) and name in shapes and name not in found:
+                found[name] = shapes[name]
+                waiting.append(shapes[name])
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return found
+
+
+def preload() -> None:
+    """Load what every StartSession needs; called in a thread while the first worker is still on its way."""
+    loader = _shared_loader()
+    for service in ("ssm",):
+        for kind in ("service-2", "endpoint-rule-set-1"):
+            loader.load_service_model(service, kind)
+    import botocore.session
+
+    botocore.session.Session().register_component("data_loader", loader)
+
+
+def _ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], context: str) -> dict[str, Any]:
+    own = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_", "VIRTUAL_ENV"))}  # to find botocore, too
+    done = subprocess.run(
+        [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))], input=json.dumps(question).encode(), env={**environment, **own},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=_HELPER_TIMEOUT, cwd="/", start_new_session=True, check=False,
+    )  # fmt: skip
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        answer = {"error": done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"}
+    if "error" in answer:
+        if "response" in answer:
+            raise AwsHelperError(answer["error"], answer["response"])
+        hint = ""
+        if "SSO" in answer.get("type", "") or "sso" in answer["error"].lower():
+            hint = "; log in with 'aws sso login'"
+        raise CredentialsError(f"{context + ': ' if context else ''}{answer['error']}{hint}")
+    return answer
+
+
+def _settings_of_variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    def flag(name: str) -> bool:
+        return environment.get(name, "").lower() == "true"
+
+    ignore = flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+    everywhere = environment.get("AWS_ENDPOINT_URL")
+    return {
+        "region": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
+        "ca_bundle": environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE"),
+        "use_fips": flag("AWS_USE_FIPS_ENDPOINT"),
+        "use_dualstack": flag("AWS_USE_DUALSTACK_ENDPOINT"),
+        "endpoints": {name: None if ignore else environment.get(f"AWS_ENDPOINT_URL_{name.upper()}") or everywhere for name in ("ssm", "sts", "ec2", "kms")},
+    }
+
+
+def _metadata(access_key: str, secret_key: str, token: str | None, expiry: str | None) -> dict[str, str | None]:
+    return {"access_key": access_key, "secret_key": secret_key, "token": token, "expiry_time": expiry or _NEVER}
+
+
+def _session_name(environment: Mapping[str, str]) -> str:
+    user = environment.get("USER") or environment.get("LOGNAME") or "ansible"
+    allowed = "".join(sign if sign.isalnum() or sign in "_+=,.@-" else "-" for sign in user)
+    return f"fleet-ssm-{allowed}"[:64]

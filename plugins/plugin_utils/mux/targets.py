@@ -1,0 +1,177 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what the option `host` says to one node's id, and from a refused start to the reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import errors
+from .errors import RequestError, unreachable
+from .identity import AwsHelperError, CredentialsError, Identity
+from .protocol import ErrorKind
+
+_INSTANCE = re.compile(r"^i-(?:[0-9a-f]{8}|[0-9a-f]{17})$")
+_HYBRID = re.compile(r"^mi-[0-9a-f]{17}$")
+_TAG = re.compile(r"^tag:(?P<key>[^=]+)=(?P<value>.*)$")
+
+
+@dataclass(frozen=True)
+class TagTarget:
+    """A node named by one of its tags."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+def parse(host: str) -> str | TagTarget:
+    """A node id, or the tag to look for: ``tag:Key=Value``, else the tag Name.
+
+    :raises RequestError: it looks like an id but is none.
+    """
+    if _INSTANCE.match(host) or _HYBRID.match(host):
+        return host
+    if tag := _TAG.match(host):
+        return TagTarget(tag["key"], tag["value"])
+    if re.match(r"^m?i-[0-9A-Fa-f]+$", host):
+        raise RequestError(ErrorKind.UNREACHABLE, f"{host!r} is not an instance id: i- and 8 or 17, or mi- and 17, digits 0-9a-f")
+    return TagTarget("Name", host)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A managed node that carries the tag."""
+
+    node_id: str
+    ping: str
+    name: str
+    address: str
+
+    def __str__(self) -> str:
+        details = ", ".join(part for part in (self.name, self.address, self.ping) if part)
+        return f"{self.node_id} ({details})"
+
+
+async def resolve(identity: Identity, host: str, deadline: float) -> str:
+    """The id of the node that ``host`` means.
+
+    :raises RequestError: none, or more than one; the candidates are listed.
+    """
+    target = parse(host)
+    if isinstance(target, str):
+        return target
+    candidates = await _managed(identity, target, deadline)
+    if len(candidates) > 1:
+        candidates = await _without_terminated(identity, candidates)
+    if len(candidates) == 1:
+        return candidates[0].node_id
+    where = f"in {identity.region} for {identity.label}"
+    if candidates:
+        listed = ", ".join(sorted(str(candidate) for candidate in candidates))
+        raise unreachable(f"{len(candidates)} nodes have the tag {target} {where}: {listed}. Set ansible_ssm_host to the id of the one that is meant")
+    raise unreachable(await _why_no_candidate(identity, target, where))
+
+
+async def _managed(identity: Identity, target: TagTarget, deadline: float) -> list[Candidate]:
+    found: list[Candidate] = []
+    parameters: dict[str, Any] = {"Filters": [{"Key": f"tag:{target.key}", "Values": [target.value]}], "MaxResults": 50}
+    while True:
+        page = await describe(identity, deadline, **parameters)
+        for entry in page["InstanceInformationList"]:
+            found.append(Candidate(entry["InstanceId"], entry.get("PingStatus", ""), entry.get("ComputerName", ""), entry.get("IPAddress", "")))
+        if not page.get("NextToken"):
+            return found
+        parameters["NextToken"] = page["NextToken"]
+
+
+async def describe(identity: Identity, deadline: float, **parameters: Any) -> dict[str, Any]:
+    """DescribeInstanceInformation, with errors in words."""
+    try:
+        return await identity.call("ssm", "describe_instance_information", deadline=deadline, resource="*", **parameters)
+    except Exception as error:
+        if isinstance(error, CredentialsError):
+            raise unreachable(str(error)) from error
+        raise unreachable(identity.explain(error, "ssm:DescribeInstanceInformation", "*")) from error
+
+
+async def _without_terminated(identity: Identity, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Systems Manager lists terminated instances for some time; EC2 knows better, where it may be asked."""
+    ids = [candidate.node_id for candidate in candidates if candidate.node_id.startswith("i-")]
+    try:
+        instances = await identity.instances({"Filters": [{"Name": "instance-id", "Values": ids}]})
+    except Exception:  # not permitted or not reachable: all of them stay candidates
+        return list(candidates)
+    alive = {instance["id"] for instance in instances if instance["state"] not in ("terminated", "shutting-down")}
+    return [candidate for candidate in candidates if candidate.node_id in alive or candidate.node_id.startswith("mi-")]
+
+
+async def _why_no_candidate(identity: Identity, target: TagTarget, where: str) -> str:
+    text = f"no managed node has the tag {target} {where}"
+    try:
+        instances = await identity.instances({"Filters": [{"Name": f"tag:{target.key}", "Values": [target.value]}]})
+    except Exception as error:
+        return f"{text}; EC2 could not be asked whether an instance has it: {_short(error)}"
+    if not instances:
+        return f"{text}, and no EC2 instance either: check the name, the region and the account"
+    listed = ", ".join(f"{instance['id']} ({instance['state']}{_no_profile(instance)})" for instance in instances)
+    return f"{text}; EC2 has {listed}, not registered with Systems Manager"
+
+
+def _no_profile(instance: Mapping[str, Any]) -> str:
+    return "" if instance["profile"] else ", no instance profile"
+
+
+async def why_not_connected(identity: Identity, node_id: str, deadline: float) -> str:
+    """The reason why Session Manager refuses a node: what EC2 and Systems Manager know about it."""
+    where = f"in {identity.region} for {identity.label}"
+    known: dict[str, Any] | None = None
+    denied = ""
+    try:
+        parameters: dict[str, Any] = {"Filters": [{"Key": "InstanceIds", "Values": [node_id]}]}
+        page = await identity.call("ssm", "describe_instance_information", deadline=deadline, resource="*", **parameters)
+        known = next(iter(page["InstanceInformationList"]), None)
+    except Exception as error:
+        denied = f" (Systems Manager could not be asked for the reason: {_short(error)})"
+    instance: dict[str, Any] | None = None
+    if node_id.startswith("i-"):
+        try:
+            instance = next(iter(await identity.instances({"InstanceIds": [node_id]})), None)
+        except Exception as error:
+            if errors.error_code(error) in ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
+                return f"there is no instance {node_id} {where}: check the id, the region and the account"
+            denied += f" (EC2 could not be asked for its state: {_short(error)})"
+    if instance and instance["state"] != "running":
+        reason = f": {instance['reason']}" if instance["reason"] else ""
+        return f"the instance {node_id} is {instance['state']}{reason}"
+    if known:
+        since = known.get("LastPingDateTime")
+        since_text = f" since {since.astimezone().isoformat(timespec='seconds')}" if since is not None else ""
+        version = known.get("AgentVersion", "?")
+        if known.get("PingStatus") == "Online":
+            return (
+                f"{node_id} is online with agent {version} but takes no session now: the agent may be just starting, or lacks the permission"
+                f" ssmmessages:CreateControlChannel or the way to the ssmmessages endpoint{denied}"
+            )
+        return f"the agent of {node_id} is lost{since_text} (agent {version}, {known.get('PingStatus')}): is the node up, does amazon-ssm-agent run?{denied}"
+    if instance:
+        if not instance["profile"]:
+            return f"{node_id} runs but was never registered with Systems Manager, and has no instance profile: attach a role with AmazonSSMManagedInstanceCore"
+        return (
+            f"{node_id} runs but was never registered with Systems Manager: is amazon-ssm-agent installed and running, does its role"
+            f" ({instance['profile']}) have AmazonSSMManagedInstanceCore, can it reach the ssm and ssmmessages endpoints?"
+        )
+    if denied:
+        return f"{node_id} is not connected to Session Manager {where}{denied}"
+    return f"{node_id} is not registered with Systems Manager {where}: check the id, the region and the account"
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, AwsHelperError | CredentialsError) and not errors.error_code(error):
+        return str(error)
+    return f"{errors.error_code(error) or type(error).__name__}: {errors.error_message(error)}"
