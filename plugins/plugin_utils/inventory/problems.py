@@ -1,0 +1,106 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What AWS refused, said so that a person knows what to do: the account, the missing action, the remedy. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..mux.errors import UNKNOWN_KEY_CODES, error_code, error_message, is_denied, is_expired, is_throttling
+from .accounts import Account
+
+#: What to do other than allowing an action.
+_WITHOUT = {
+    "tag:GetResources": "set 'hybrid: false'",
+    "ec2:DescribeRegions": "name the regions in 'regions'",
+}
+_UNKNOWN_KEY_CODES = UNKNOWN_KEY_CODES | {"OptInRequired"}
+_LOGIN_ERRORS = frozenset({"UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "CredentialRetrievalError"})
+_WRONG_PLACE = "Check the name in 'regions', and network, proxy and endpoint settings."
+_REMEDIES = {
+    "ProfileNotFound": "Correct 'profile', or add it to ~/.aws/config.",
+    "EndpointConnectionError": _WRONG_PLACE,
+    "ConnectTimeoutError": _WRONG_PLACE,
+    "InvalidRegionError": _WRONG_PLACE,
+    "SSLError": "Check AWS_CA_BUNDLE.",
+    "ProxyConnectionError": "Check HTTPS_PROXY and NO_PROXY.",
+}
+_CALLER = re.compile(r"\barn:aws[a-z-]*:(?:sts|iam)::\d{12}:\S*[^\s.,:]")
+
+
+class CollectError(Exception):
+    """One account, or one region of it, could not be read."""
+
+    def __init__(self, account: Account, region: str | None, action: str, text: str, remedy: str) -> None:
+        super().__init__(f"{account.label}{f', region {region}' if region else ''}: {text} {remedy}".strip())
+        self.account = account
+        self.region = region
+        self.action = action  #: as IAM writes it, e.g. ssm:DescribeInstanceInformation
+        self.text = text
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The same failure in one or more regions of an account."""
+
+    label: str
+    regions: tuple[str, ...]
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        word = "region" if len(self.regions) == 1 else "regions"
+        place = f", {word} {', '.join(self.regions)}" if self.regions else ""
+        return f"{self.label}{place}: {self.text} {self.remedy}".strip()
+
+
+def merge(errors: Iterable[CollectError]) -> list[Problem]:
+    """One problem for an account and a text, since a missing action is missing in all of its regions."""
+    regions: dict[tuple[str, str, str], set[str]] = {}
+    for error in errors:
+        found = regions.setdefault((error.account.label, error.text, error.remedy), set())
+        if error.region:
+            found.add(error.region)
+    return [Problem(label, tuple(sorted(names)), text, remedy) for (label, text, remedy), names in regions.items()]
+
+
+def explain(account: Account, region: str | None, action: str, error: Exception) -> CollectError:
+    """Say what an error of botocore means here. Its classes are known by name, so that this file needs no botocore.
+
+    :param action: as IAM writes it, e.g. ``ec2:DescribeInstances``, or what else was tried.
+    """
+    kind, code, message = type(error).__name__, error_code(error), error_message(error).rstrip(".")
+    caller = _CALLER.search(message)
+    who = caller[0] if caller else "these credentials"
+    remedy = ""
+    if is_denied(error) and action == "sts:AssumeRole":
+        text = f"the role {account.role_arn} cannot be assumed: {action} is not allowed for {who}."
+        condition = "check its sts:ExternalId against external_id" if account.external_id else "give external_id if it asks for one"
+        remedy = f"Allow {action} on the role in the policy of the caller, and the caller in the trust policy of the role ({condition})."
+    elif is_denied(error):
+        text = f"{action} is not allowed for {who}."
+        remedy = f"Allow the action {action} in its policy, or {_WITHOUT.get(action, 'remove the account from the inventory file')}."
+    elif is_expired(error):
+        text, remedy = "the credentials have expired.", _renewal(account)
+    elif code in _UNKNOWN_KEY_CODES:
+        text = f"AWS does not accept these credentials here ({code} from {action})."
+        remedy = "Check the access key, and that the region is enabled in this account; 'regions: all' asks enabled ones only."
+    elif is_throttling(error):
+        text = f"{action} was throttled in spite of repeated attempts ({code})."
+        remedy = "Lower 'max_workers', or keep results with 'cache: true'."
+    elif code:
+        text = f"{action} failed with {code}: {message}."
+    elif kind in ("NoCredentialsError", "PartialCredentialsError"):
+        text = "no AWS credentials were found."
+        remedy = "Set 'profile' in the inventory file, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
+    else:
+        text = f"{action}: {message}."
+        remedy = _renewal(account) if kind in _LOGIN_ERRORS else _REMEDIES.get(kind, "")
+    return CollectError(account, region, action, text, remedy)
+
+
+def _renewal(account: Account) -> str:
+    return f"Renew them, e.g. with: aws sso login --profile {account.base.profile}" if account.base.profile else "Renew them and run again."
