@@ -1,0 +1,52 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many messages may be unacknowledged at once.
+
+The peers have no window. Without one a large put would fill every buffer on the way, and small requests of other
+tasks on the same channel would wait behind it; with a small fixed one a long path would be slow. So it starts
+small, grows while acknowledgements come promptly, and shrinks on loss, as TCP does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .roundtrip import RoundTrip
+
+# A round trip longer than the shortest one by this much means that messages queue: a larger window would not help.
+_QUEUE_SECONDS: Final = 0.025
+_QUEUE_RATIO: Final = 0.5
+
+
+class SendWindow:
+    """The size of the window, in messages."""
+
+    def __init__(self, initial: int, maximum: int) -> None:
+        self._initial = min(initial, maximum)
+        self._maximum = maximum
+        self._size = float(self._initial)
+        self._slow_start_end = float(maximum)
+        self.limiting = False
+        """Whether the window held something back lately; a window that is not used must not grow."""
+
+    @property
+    def size(self) -> int:
+        return int(self._size)
+
+    def acknowledged(self, elapsed: float, round_trip: RoundTrip) -> None:
+        """A message was acknowledged ``elapsed`` seconds after it was sent."""
+        if not self.limiting or self._size >= self._maximum:
+            return
+        minimum = round_trip.minimum
+        if elapsed > minimum + max(_QUEUE_SECONDS, _QUEUE_RATIO * minimum):
+            return
+        self._size += 1.0 if self._size < self._slow_start_end else 1.0 / self._size
+
+    def lost(self) -> None:
+        """A message was lost while others got through: half as much."""
+        self._size = self._slow_start_end = max(float(self._initial), self._size / 2)
+
+    def silent(self) -> None:
+        """Nothing got through for a while: start again."""
+        self._slow_start_end = max(float(self._initial), self._size / 2)
+        self._size = float(self._initial)
