@@ -271,7 +271,8 @@ groups:
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleParserError
@@ -279,10 +280,11 @@ from ansible.utils.vars import combine_vars
 
 from ansible_collections.amazon.aws.plugins.plugin_utils.inventory import AWSInventoryBase
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, OptionError, as_list, parse_accounts
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.expressions import NotPlainError, look_up, paths_read, plain_path, signature
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import Node
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS, Node
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import merge
 
 try:
@@ -313,6 +315,14 @@ CACHE_FORMAT = 1
 class InventoryModule(AWSInventoryBase):
     NAME = "fleet.ssm.managed_nodes"
     INVENTORY_FILE_SUFFIXES = tuple(f"{name}.{end}" for name in ("managed_nodes", "ssm_nodes", "ssm") for end in ("yml", "yaml"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: Mapping[str, Any] = {}  # the inventory file
+        self._accounts: list[Account] = []
+        self._selection = Selection()
+        self._plain_roots: set[str] = set()
+        self._evaluated: dict[Hashable, Any] = {}
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache=cache)
@@ -401,6 +411,10 @@ class InventoryModule(AWSInventoryBase):
         strict = self.get_option("strict")
         compose, groups, keyed_groups = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
 
+        # Paths into what AWS said can be looked up; what compose or extra variables say may be a template.
+        self._plain_roots = {prefix + field + suffix for field in FIELDS} - set(compose or ()) if not self.get_option("use_extra_vars") else set()
+        self._evaluated = {}
+
         variables = [as_data(host_variables(node, prefix, suffix)) for _account, node in found]
         names = self._names([node for _account, node in found], variables, preferences)
         for (account, node), name, facts in zip(found, names, variables, strict=True):
@@ -415,6 +429,38 @@ class InventoryModule(AWSInventoryBase):
             # Said once here instead of once an expression: fetching them is most of the time with thousands of hosts.
             self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
             self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=False)
+
+    def _compose(self, template: Any, variables: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
+        """As inherited, but without evaluating what can be looked up or was evaluated for the same values before."""
+        path = plain_path(template) if isinstance(template, str) else None
+        if path and path[0] in self._plain_roots:
+            with suppress(NotPlainError):
+                return look_up(path, variables)
+        paths = paths_read(template) if isinstance(template, str) else None
+        if paths is None:
+            return super()._compose(template, variables, *arguments, **options)
+        key = (template, signature(paths, variables))
+        if key not in self._evaluated:
+            self._evaluated[key] = super()._compose(template, variables, *arguments, **options)
+        return self._evaluated[key]
+
+    def _add_host_to_composed_groups(self, groups: Any, variables: Any, host: str, strict: bool = False, fetch_hostvars: bool = True) -> None:
+        """As inherited, group by group, and without evaluating a condition again for the same values."""
+        for group, condition in (groups or {}).items():
+            paths = paths_read(condition) if isinstance(condition, str) else None
+            key = (group, condition, signature(paths, variables)) if paths is not None else None
+            name = self._sanitize_group_name(group)
+            if key in self._evaluated:
+                if self._evaluated[key]:
+                    self.inventory.add_child(name, host)
+                continue
+            before = self._is_member(host, name)
+            super()._add_host_to_composed_groups({group: condition}, variables, host, strict=strict, fetch_hostvars=fetch_hostvars)
+            if key and not before:
+                self._evaluated[key] = self._is_member(host, name)
+
+    def _is_member(self, host: str, group: str) -> bool:
+        return any(found.name == group for found in self.inventory.get_host(host).groups)
 
     def _names(self, nodes: Sequence[Node], variables: Sequence[Mapping[str, Any]], preferences: Sequence[Preference]) -> list[str]:
         wanted = [self._name(node, facts, preferences) for node, facts in zip(nodes, variables, strict=True)]

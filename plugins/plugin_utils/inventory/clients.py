@@ -26,19 +26,30 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ssm": frozenset({"DescribeInstanceInformation", "ListTagsForResource"}),
     "resourcegroupstaggingapi": frozenset({"GetResources"}),
 }
-#: Members of EC2's shapes that `nodes.join` reads.
-_MEMBERS: Mapping[str, frozenset[str]] = {
-    "Reservation": frozenset({"OwnerId", "Instances"}),
-    "Instance": frozenset(
-        {
-            "InstanceId", "ImageId", "State", "PrivateDnsName", "PublicDnsName", "InstanceType", "LaunchTime", "Placement", "SubnetId",
-            "VpcId", "PrivateIpAddress", "PublicIpAddress", "Architecture", "IamInstanceProfile", "SecurityGroups", "Tags", "Platform", "KeyName",
-        }
-    ),
-    "Placement": frozenset({"AvailabilityZone"}),
-    "InstanceState": frozenset({"Name"}),
-    "IamInstanceProfile": frozenset({"Arn"}),
-    "GroupIdentifier": frozenset({"GroupId"}),
+#: Members of the services' shapes that `nodes.join` reads.
+_MEMBERS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "ec2": {
+        "Reservation": frozenset({"OwnerId", "Instances"}),
+        "Instance": frozenset(
+            {
+                "InstanceId", "ImageId", "State", "PrivateDnsName", "PublicDnsName", "InstanceType", "LaunchTime", "Placement", "SubnetId",
+                "VpcId", "PrivateIpAddress", "PublicIpAddress", "Architecture", "IamInstanceProfile", "SecurityGroups", "Tags", "Platform",
+                "KeyName",
+            }
+        ),
+        "Placement": frozenset({"AvailabilityZone"}),
+        "InstanceState": frozenset({"Name"}),
+        "IamInstanceProfile": frozenset({"Arn"}),
+        "GroupIdentifier": frozenset({"GroupId"}),
+    },
+    "ssm": {
+        "InstanceInformation": frozenset(
+            {
+                "InstanceId", "PingStatus", "LastPingDateTime", "AgentVersion", "IsLatestVersion", "PlatformType", "PlatformName",
+                "PlatformVersion", "ActivationId", "IamRole", "RegistrationDate", "IPAddress", "ComputerName",
+            }
+        ),
+    },
 }  # fmt: skip
 #: Partition by partition, a region that every account has, to ask which others are enabled.
 _HOME_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
@@ -53,7 +64,7 @@ class _LeanLoader(botocore.loaders.Loader):  # type: ignore[misc]
         if type_name != "service-2" or operations is None:
             return model
         shapes = dict(model["shapes"])
-        for name, members in _MEMBERS.items() if service_name == "ec2" else ():
+        for name, members in _MEMBERS.get(service_name, {}).items():
             shape = shapes[name]
             shapes[name] = {**shape, "members": {key: value for key, value in shape["members"].items() if key in members}}
         return {**model, "operations": {name: model["operations"][name] for name in operations}, "shapes": shapes}
@@ -83,6 +94,7 @@ class AccountClients:
         self.account = account
         self._pool = pool
         self._account_id = account.account_id
+        self._clients: dict[tuple[str, str], Any] = {}
         try:
             self._sessions = pool.sessions(account.base)
             if account.role_arn:
@@ -96,17 +108,13 @@ class AccountClients:
         except botocore.exceptions.BotoCoreError as error:
             raise explain(account, None, "credentials", error) from error
 
-    def client(self, service: str, region: str) -> Any:
-        """A client for one region. Cheap after the first one of a service."""
-        return self._make(self._sessions.data, service, region, self._keys)
-
     def regions(self) -> list[str]:
         """The regions to ask: the account's own, or the default one, or all that are enabled.
 
         :raises CollectError: if none is known or they cannot be listed.
         """
         if self.account.regions == ("all",):
-            answer = self.call(self.client("ec2", self._home_region()), "ec2", "DescribeRegions", region=None)
+            answer = self._call(self._data_client("ec2", self._home_region()), "ec2:DescribeRegions", None, {})
             return sorted(region["RegionName"] for region in answer["Regions"])
         if self.account.regions:
             return list(self.account.regions)
@@ -121,23 +129,26 @@ class AccountClients:
         """The account's number, by one call unless the role's ARN tells it."""
         if self._account_id is None:
             sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._keys)
-            self._account_id = str(self.call(sts, "sts", "GetCallerIdentity", region=None)["Account"])
+            self._account_id = str(self._call(sts, "sts:GetCallerIdentity", None, {})["Account"])
         return self._account_id
 
-    def call(self, client: Any, service: str, operation: str, *, region: str | None, **parameters: Any) -> Any:
-        """One API call. :raises CollectError: that names the action."""
+    def call(self, service: str, operation: str, *, region: str, **parameters: Any) -> Any:
+        """One API call in one region. :raises CollectError: that names the action."""
         prefix = {"resourcegroupstaggingapi": "tag"}.get(service, service)
+        return self._call(self._data_client(service, region), f"{prefix}:{operation}", region, parameters)
+
+    def _call(self, client: Any, action: str, region: str | None, parameters: Mapping[str, Any]) -> Any:
         try:
-            return getattr(client, botocore.xform_name(operation))(**parameters)
+            return getattr(client, botocore.xform_name(action.partition(":")[2]))(**parameters)
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise explain(self.account, region, f"{prefix}:{operation}", error) from error
+            raise explain(self.account, region, action, error) from error
 
     def _assume_role(self) -> dict[str, str]:
         sts = self._make(self._sessions.credentials, "sts", self._home_region(), {})
         parameters = {"RoleArn": self.account.role_arn, "RoleSessionName": self.account.role_session_name}
         if self.account.external_id:
             parameters["ExternalId"] = self.account.external_id
-        keys = self.call(sts, "sts", "AssumeRole", region=None, **parameters)["Credentials"]
+        keys = self._call(sts, "sts:AssumeRole", None, parameters)["Credentials"]
         return {"access_key": keys["AccessKeyId"], "secret_key": keys["SecretAccessKey"], "token": keys["SessionToken"]}
 
     def _default_region(self) -> str | None:
@@ -146,6 +157,13 @@ class AccountClients:
 
     def _home_region(self) -> str:
         return self._default_region() or _HOME_REGIONS.get(self.account.partition or "aws", "us-east-1")
+
+    def _data_client(self, service: str, region: str) -> Any:
+        """The client of a service in a region, made at its first use and then cheap."""
+        with self._pool.lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._make(self._sessions.data, service, region, self._keys)
+            return self._clients[service, region]
 
     def _make(self, session: botocore.session.Session, service: str, region: str, keys: Mapping[str, Any]) -> Any:
         with self._pool.lock:  # a botocore session may not be used by two threads; its clients may

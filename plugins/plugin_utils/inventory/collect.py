@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask all accounts and regions at once, with as few calls as there can be.
 
-Per account and region: DescribeInstances (1,000 a page) and DescribeInstanceInformation (50 a page) side by side. Where a
-filter narrows what EC2 names, Systems Manager is asked by those ids instead (50 a call, side by side), and once for hybrid nodes.
+Per account and region: DescribeInstances (1,000 a page), then DescribeInstanceInformation (50 a page) for all nodes. Where a filter
+narrows what EC2 names, or EC2 has more than one page, Systems Manager is asked by those ids instead (50 a call, side by side, while
+EC2's next page comes), and once for hybrid nodes: no more calls, and no chain of hundreds of pages one after another.
 Tags of hybrid nodes come from GetResources (100 a page), only where there are such nodes.
 """
 
@@ -96,20 +97,15 @@ class _Region:
         self._clients = clients
         self._selection = selection
         self._instances: dict[str, dict[str, Any]] = {}
+        self._asked = False  #: EC2 has answered
+        self._by_id = False  #: Systems Manager is asked by the ids that EC2 names
         self._excluded: set[str] = set()
         self._information: list[dict[str, Any]] = []
         self._hybrid_tags: dict[str, dict[str, str]] = {}
 
     def first_jobs(self) -> list[Job]:
-        filters = self._selection.ssm_filters()
-        jobs: list[Job] = [self._ask_instances]
-        if self._selection.narrow and self._selection.hybrid:
-            jobs.append(partial(self._ask_information, [*filters, {"Key": "ResourceType", "Values": ["ManagedInstance"]}]))
-        elif not self._selection.narrow and self._selection.hybrid:
-            jobs.append(partial(self._ask_information, filters))
-        elif not self._selection.narrow:
-            jobs.append(partial(self._ask_information, [*filters, {"Key": "ResourceType", "Values": ["EC2Instance"]}]))
-        return jobs
+        exclusions: list[Job] = [partial(self._ask_exclusions, filters) for filters in self._selection.ec2_exclusions()]
+        return [partial(self._ask_instances, self._selection.ec2_queries()), *exclusions]
 
     def run(self, job: Job) -> Iterable[Job]:
         """Run one of this region's jobs, unless another of them has failed. One error is enough for a region."""
@@ -137,55 +133,74 @@ class _Region:
         )
         return [node for node in joined if self._selection.wants(node)]
 
-    def _ask_instances(self) -> Iterable[Job]:
-        client = self._clients.client("ec2", self.name)
-        for filters in self._selection.ec2_queries():
-            for instance in self._pages_of_instances(client, filters):
-                self._instances[instance["InstanceId"]] = instance
-        for filters in self._selection.ec2_exclusions():
-            self._excluded.update(instance["InstanceId"] for instance in self._pages_of_instances(client, filters))
-        if not self._selection.narrow:
-            return []
-        wanted = sorted(self._instances.keys() - self._excluded)
-        filters = self._selection.ssm_filters()
-        chunks = (wanted[start : start + INFORMATION_PAGE] for start in range(0, len(wanted), INFORMATION_PAGE))
-        return [partial(self._ask_information, [*filters, {"Key": "InstanceIds", "Values": ids}]) for ids in chunks]
+    def _ask_instances(self, queries: list[list[dict[str, Any]]], token: str | None = None) -> Iterable[Job]:
+        """One page of the first of the queries. What follows: the next page or query, and Systems Manager's view of these instances."""
+        parameters = {"NextToken": token} if token else {}
+        page = self._call("ec2", "DescribeInstances", Filters=queries[0], MaxResults=INSTANCES_PAGE, **parameters)
+        new = {node_id: instance for node_id, instance in _instances(page) if node_id not in self._instances}
+        first_page = not self._asked
+        self._asked = True
+        self._instances.update(new)
 
-    def _pages_of_instances(self, client: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for page in self._pages(client, "ec2", "DescribeInstances", "NextToken", Filters=filters, MaxResults=INSTANCES_PAGE):
-            for reservation in page.get("Reservations", ()):
-                for instance in reservation.get("Instances", ()):
-                    yield {**instance, "OwnerId": reservation.get("OwnerId")}
+        token = page.get("NextToken")
+        if not token:
+            queries = queries[1:]
+        following: list[Job] = [partial(self._ask_instances, queries, token)] if queries else []
+        filters = self._selection.ssm_filters()
+        if first_page:
+            self._by_id = self._selection.narrow or bool(queries)
+            kind = self._kind_to_list()
+            if kind is not None:
+                following.append(partial(self._ask_information, filters + kind))
+        if self._by_id:
+            ids = sorted(new)
+            chunks = (ids[start : start + INFORMATION_PAGE] for start in range(0, len(ids), INFORMATION_PAGE))
+            following += [partial(self._ask_information, [*filters, {"Key": "InstanceIds", "Values": chunk}]) for chunk in chunks]
+        return following
+
+    def _kind_to_list(self) -> list[dict[str, Any]] | None:
+        """The filter of the listing of nodes that are not asked for by id; None if there is nothing to list."""
+        if self._by_id:
+            return [{"Key": "ResourceType", "Values": ["ManagedInstance"]}] if self._selection.hybrid else None
+        if self._selection.hybrid:
+            return []
+        return [{"Key": "ResourceType", "Values": ["EC2Instance"]}] if self._instances else None
+
+    def _ask_exclusions(self, filters: list[dict[str, Any]]) -> Iterable[Job]:
+        for page in self._pages("ec2", "DescribeInstances", "NextToken", Filters=filters, MaxResults=INSTANCES_PAGE):
+            self._excluded.update(node_id for node_id, _instance in _instances(page))
+        return []
 
     def _ask_information(self, filters: list[dict[str, Any]]) -> Iterable[Job]:
-        client = self._clients.client("ssm", self.name)
         found: list[dict[str, Any]] = []
-        for page in self._pages(client, "ssm", "DescribeInstanceInformation", "NextToken", Filters=filters, MaxResults=INFORMATION_PAGE):
+        for page in self._pages("ssm", "DescribeInstanceInformation", "NextToken", Filters=filters, MaxResults=INFORMATION_PAGE):
             found += page.get("InstanceInformationList", ())
         self._information += found
         return [self._ask_hybrid_tags] if any(is_hybrid(entry["InstanceId"]) for entry in found) else []
 
     def _ask_hybrid_tags(self) -> Iterable[Job]:
-        client = self._clients.client("resourcegroupstaggingapi", self.name)
-        pages = self._pages(
-            client,
-            "resourcegroupstaggingapi",
-            "GetResources",
-            "PaginationToken",
-            ResourceTypeFilters=["ssm:managed-instance"],
-            ResourcesPerPage=TAGS_PAGE,
-        )
-        for page in pages:
+        service, kinds = "resourcegroupstaggingapi", ["ssm:managed-instance"]
+        for page in self._pages(service, "GetResources", "PaginationToken", ResourceTypeFilters=kinds, ResourcesPerPage=TAGS_PAGE):
             for resource in page.get("ResourceTagMappingList", ()):
                 node_id = resource["ResourceARN"].rpartition("/")[2]
                 self._hybrid_tags[node_id] = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
         return []
 
-    def _pages(self, client: Any, service: str, operation: str, token_name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, service: str, operation: str, token_name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Every page of an operation. botocore's paginators do the same, but not with an error that names the action."""
         while True:
-            page: dict[str, Any] = self._clients.call(client, service, operation, region=self.name, **parameters)
+            page = self._call(service, operation, **parameters)
             yield page
             if not page.get(token_name):
                 return
             parameters[token_name] = page[token_name]
+
+    def _call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._clients.call(service, operation, region=self.name, **parameters)
+        return answer
+
+
+def _instances(page: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for reservation in page.get("Reservations", ()):
+        for instance in reservation.get("Instances", ()):
+            yield instance["InstanceId"], {**instance, "OwnerId": reservation.get("OwnerId")}
