@@ -1,0 +1,252 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API endpoint: which service and action a request means, who calls, whether it may, and who answers.
+
+Order, as a caller would notice it: the network, delays and faults, credentials, permissions, then the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from . import ec2_messages, sts
+from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
+from .errors import AwsError, WireProtocol, failed
+from .faults import Side
+from .moto_bridge import Answer
+from .request_log import LoggedRequest, timestamp
+from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
+from .validation import parse_parameters
+from .world import World
+
+_log = logging.getLogger(__name__)
+
+_JSON = "application/x-amz-json-1.1"
+#: Prefixes of X-Amz-Target, where they are not simply the service's name in the credential scope.
+_TARGETS = {"AmazonSSM": "ssm", "EC2WindowsMessageDeliveryService": "ec2messages", "TrentService": "kms"}
+#: EC2 actions after which nodes have to follow their instances.
+_STATE_CHANGES = frozenset({"StartInstances", "StopInstances", "TerminateInstances", "RebootInstances", "RunInstances"})
+#: Calls that prove themselves otherwise than by SigV4.
+_UNSIGNED = frozenset({"RegisterManagedInstance"})
+_RSA_SIGNED = frozenset({"RequestManagedInstanceRoleToken", "UpdateManagedInstancePublicKey"})
+
+
+@dataclass
+class Meaning:
+    """What a request asks for."""
+
+    service: str
+    action: str
+    region: str
+    protocol: WireProtocol
+    signature: Signature | None
+    form: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As IAM writes it."""
+        return f"{self.service}:{self.action}"
+
+
+class Dispatcher:
+    """Answers every request that has no route of its own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.ec2_changed = asyncio.Event()  #: set when instances may have changed state
+        self.rebooted: list[str] = []  #: ids that RebootInstances named since the last look
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The handler of aiohttp."""
+        begun = time.monotonic()
+        body = await request.read()
+        raw = RawRequest(request.method, request.raw_path, request.headers, body)
+        meaning = understand(raw)
+        principal: Principal | None = None
+        error = ""
+        try:
+            signed_by = self._world.vault.get(meaning.signature.access_key) if meaning.signature else None
+            await self._pass_network(request, signed_by.principal if signed_by else None)
+            account = signed_by.principal.account if signed_by else None
+            await self._world.faults.call(meaning.name, account, meaning.protocol)
+            principal = self._authenticate(raw, meaning)
+            answer = await self._answer(request, raw, meaning, principal)
+        except AwsError as problem:
+            content, kind = problem.render(meaning.protocol)
+            headers = [("Content-Type", kind), ("x-amzn-ErrorType", problem.code)]
+            answer, error = Answer(problem.status, headers, content), problem.code
+        except ConnectionError:
+            raise
+        except Exception:
+            _log.exception("%s failed", meaning.name)
+            content, kind = failed(meaning.protocol).render(meaning.protocol)
+            answer, error = Answer(500, [("Content-Type", kind)], content), "lab failure"
+        if answer.status >= 400 and not error:
+            error = str(answer.status)
+        self._note(meaning, principal, answer, error, begun, len(body))
+        response = web.Response(status=answer.status, body=answer.body)
+        for name, value in answer.headers:
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                response.headers.add(name, value)
+        if request.method == "HEAD":
+            _keep_length(response, answer)
+        return response
+
+    async def _pass_network(self, request: web.Request, principal: Principal | None) -> None:
+        side = Side.AGENT if principal is not None and principal.node_id else Side.CLIENT
+        names = frozenset((principal.node_id,)) if principal is not None and principal.node_id else frozenset[str]()
+        back = self._world.faults.away_until(side, names)
+        if back:
+            await asyncio.sleep(back - asyncio.get_running_loop().time())
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionError("the caller did not wait")
+
+    def _authenticate(self, raw: RawRequest, meaning: Meaning) -> Principal:
+        if meaning.service == "ssm" and meaning.action in _UNSIGNED:
+            return Principal("", "anonymous", "anonymous", node_id="")
+        if meaning.service == "ssm" and meaning.action in _RSA_SIGNED and meaning.signature is not None:
+            # Signed by the agent's own RSA key, with its id in the place of the access key.
+            node = self._world.nodes.get(meaning.signature.access_key)
+            if node is not None:
+                return Principal(node.spec.account, node.arn, node.node_id, node_id=node.node_id)
+        return authenticate(
+            self._world.vault, raw, meaning.signature, meaning.protocol, verify=self._world.settings.verify_signatures
+        )
+
+    async def _answer(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
+        if meaning.service == "ssm" and meaning.action in HANDLERS:
+            return await self._ssm(request, raw, meaning, principal)
+        self._world.permissions.check(principal, meaning.name, _resources(meaning, raw), meaning.protocol)
+        if meaning.service == "ec2messages":
+            parameters = json.loads(raw.body or b"{}")
+            return _json(await ec2_messages.answer(self._world, meaning.action, parameters))
+        if meaning.service == "sts":
+            text = sts.answer(self._world, principal, meaning.action, meaning.form)
+            if text is not None:
+                return Answer(200, [("Content-Type", "text/xml")], text.encode())
+        answer = await self._world.moto.call(raw, principal.account)
+        if meaning.service == "ec2" and meaning.action in _STATE_CHANGES and answer.status < 300:
+            if meaning.action == "RebootInstances":
+                self.rebooted += [value for key, value in meaning.form.items() if key.startswith("InstanceId.")]
+            self.ec2_changed.set()
+        return answer
+
+    async def _ssm(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
+        parameters = parse_parameters(meaning.action, raw.body)
+        if meaning.action not in SELF_AUTHORIZED:
+            resource = f"arn:aws:ssm:{meaning.region}:{principal.account}:*"
+            self._world.permissions.check(principal, meaning.name, (resource,), meaning.protocol)
+
+        async def to_moto() -> dict[str, Any]:
+            answer = await self._world.moto.call(raw, principal.account)
+            found: dict[str, Any] = json.loads(answer.body or b"{}")
+            if answer.status >= 400:
+                code = str(found.get("__type", "InternalServerError")).rpartition("#")[2]
+                raise AwsError(code, found.get("message") or found.get("Message") or "", answer.status)
+            return found
+
+        call = Call(
+            world=self._world,
+            account=principal.account,
+            region=meaning.region,
+            principal=principal,
+            parameters=parameters,
+            stream_base=self._stream_base(request),
+            to_moto=to_moto,
+        )
+        return _json(await HANDLERS[meaning.action](call))
+
+    def _stream_base(self, request: web.Request) -> str:
+        scheme = self._world.settings.stream_scheme
+        if scheme == "auto":
+            return f"{'wss' if request.secure else 'ws'}://{request.host}"
+        assert self._world.endpoints is not None
+        base = self._world.endpoints.agent_https_url if scheme == "wss" else self._world.endpoints.api_url
+        return f"{scheme}://{base.partition('://')[2]}"
+
+    def _note(
+        self, meaning: Meaning, principal: Principal | None, answer: Answer, error: str, begun: float, received: int
+    ) -> None:
+        self._world.log.add(
+            LoggedRequest(
+                time=timestamp(),
+                account=principal.account if principal else "",
+                region=meaning.region,
+                action=meaning.name,
+                principal=principal.arn if principal else "",
+                status=answer.status,
+                error=error,
+                milliseconds=round((time.monotonic() - begun) * 1000, 1),
+                request_bytes=received,
+                response_bytes=len(answer.body),
+                by_node=principal is not None and principal.node_id is not None,
+            )
+        )
+
+
+def understand(raw: RawRequest) -> Meaning:
+    """Find service, action and protocol of a request."""
+    signature = parse_signature(raw)
+    target = raw.headers.get("X-Amz-Target", "")
+    service = signature.service if signature is not None else ""
+    region = signature.region if signature is not None else ""
+    if target:
+        prefix, _, action = target.rpartition(".")
+        service = _TARGETS.get(prefix, service or prefix.lower())
+        return Meaning(service, action, region, WireProtocol.JSON, signature, {})
+    if service in ("s3", ""):
+        return Meaning("s3", _s3_action(raw), region, WireProtocol.S3, signature, {})
+    form = dict(parse_qsl(raw.target.partition("?")[2], keep_blank_values=True))
+    if raw.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        form |= dict(parse_qsl(raw.body.decode("utf-8", "replace"), keep_blank_values=True))
+    protocol = WireProtocol.EC2 if service == "ec2" else WireProtocol.QUERY
+    action = form.get("Action") or f"{raw.method} {raw.target.partition('?')[0]}"
+    return Meaning(service, action, region, protocol, signature, form)
+
+
+def _s3_action(raw: RawRequest) -> str:
+    """S3's actions are methods and paths; the usual ones get their names, the others show what they are."""
+    path, _, query = raw.target.partition("?")
+    has_key = "/" in path.strip("/")
+    simple = {
+        ("GET", True): "GetObject",
+        ("PUT", True): "PutObject",
+        ("HEAD", True): "HeadObject",
+        ("DELETE", True): "DeleteObject",
+        ("HEAD", False): "HeadBucket",
+        ("PUT", False): "CreateBucket",
+        ("DELETE", False): "DeleteBucket",
+        ("GET", False): "ListObjects" if path.strip("/") else "ListBuckets",
+    }
+    sub = re.match(r"([a-zA-Z]+)(?:=?(?:&|$))", query)
+    if sub is not None and sub[1] not in ("versionId", "prefix"):
+        return f"{raw.method.title()}{sub[1].title()}"
+    return simple.get((raw.method, has_key), raw.method.title())
+
+
+def _resources(meaning: Meaning, raw: RawRequest) -> tuple[str, ...]:
+    if meaning.service == "s3":
+        return (f"arn:aws:s3:::{raw.target.partition('?')[0].strip('/')}",)
+    if meaning.service == "sts":
+        return (meaning.form.get("RoleArn", "*"),)
+    return ("*",)
+
+
+def _json(members: dict[str, Any]) -> Answer:
+    return Answer(200, [("Content-Type", _JSON)], json.dumps(members).encode())
+
+
+def _keep_length(response: web.Response, answer: Answer) -> None:
+    """HEAD answers have the length of what GET would give."""
+    for name, value in answer.headers:
+        if name.lower() == "content-length":
+            response.headers["Content-Length"] = value

@@ -1,0 +1,193 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""moto in this process: requests go to its WSGI application in threads; a few things are read from its back ends directly.
+
+moto takes the account from a header of its own, so whose key it is stays our decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+# Read by moto when it is imported: AmazonSSMManagedInstanceCore and the like exist.
+os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+from moto.ec2.models import ec2_backends
+from moto.iam.models import iam_backends
+from moto.server import DomainDispatcherApplication, create_backend_app
+
+from .auth import Credential, Principal, RawRequest
+
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Moto:
+    """The services that moto has."""
+
+    def __init__(self) -> None:
+        self._application: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
+
+    async def call(self, request: RawRequest, account: str) -> Answer:
+        """Pass a request on in the name of an account."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, request, account)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, request: RawRequest, account: str) -> Answer:
+        started: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _trouble: Any = None) -> Callable[[bytes], None]:
+            started[:] = [int(status.split(" ", 1)[0]), headers]
+            return lambda _data: None
+
+        pieces = self._application(_environment(request, account), start_response)
+        try:
+            body = b"".join(pieces)
+        finally:
+            getattr(pieces, "close", lambda: None)()
+        return Answer(started[0], started[1], body)
+
+
+def _environment(request: RawRequest, account: str) -> dict[str, Any]:
+    path, _, query = request.target.partition("?")
+    host = request.headers.get("Host", "localhost")
+    environment: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "RAW_URI": request.target,
+        "REQUEST_URI": request.target,
+        "QUERY_STRING": query,
+        "SERVER_NAME": host.rpartition(":")[0] or host,
+        "SERVER_PORT": host.rpartition(":")[2] if ":" in host else "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.headers.items():
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environment[key] = value
+        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
+            environment[f"HTTP_{key}"] = value
+    environment["HTTP_X_MOTO_ACCOUNT_ID"] = account
+    return environment
+
+
+# -- what the lab itself does in moto
+
+
+def create_role(account: str, name: str, trusted: Mapping[str, Any], policies: Iterable[str] = ()) -> None:
+    """A role with its trust policy; nothing if it exists."""
+    backend = iam_backends[account]["aws"]
+    if any(role.name == name for role in backend.roles.values()):
+        return
+    backend.create_role(name, json.dumps(trusted), "/", None, "", [], "43200")  # type: ignore[arg-type]
+    for policy in policies:
+        backend.attach_role_policy(policy, name)
+
+
+def create_instance_profile(account: str, name: str) -> None:
+    """An instance profile with the role of the same name."""
+    backend = iam_backends[account]["aws"]
+    if name not in {profile.name for profile in backend.instance_profiles.values()}:
+        backend.create_instance_profile(name, "/", [])
+        backend.add_role_to_instance_profile(name, name)
+
+
+def role_of(account: str, name: str) -> Any | None:
+    """moto's role object, or None."""
+    return next((role for role in iam_backends[account]["aws"].roles.values() if role.name == name), None)
+
+
+def users_key(access_key: str) -> Credential | None:
+    """A key that someone made with CreateAccessKey."""
+    for account, partitions in list(iam_backends.items()):
+        key = partitions["aws"].access_keys.get(access_key)
+        if key is not None and key.status == "Active" and key.user_name:
+            owner = Principal(account, f"arn:aws:iam::{account}:user/{key.user_name}", key.user_name)
+            return Credential(access_key, key.secret_access_key, owner)
+    return None
+
+
+def launch(
+    account: str, region: str, tags_of: list[Mapping[str, str]], *, instance_type: str = "t3.micro", profile: str | None
+) -> list[Any]:
+    """Start instances, one for each set of tags; moto's objects."""
+    backend = ec2_backends[account][region]
+    reservation = backend.run_instances(
+        next(iter(backend.amis)),
+        len(tags_of),
+        None,
+        [],
+        instance_type=instance_type,
+        is_instance_type_default=True,
+        region_name=region,
+    )
+    for instance, tags in zip(reservation.instances, tags_of, strict=True):
+        instance.add_tags(dict(tags))
+        if profile is not None:
+            backend.associate_iam_instance_profile(instance.id, iam_instance_profile_name=profile)
+    return list(reservation.instances)
+
+
+def instance_of(account: str, region: str, instance_id: str) -> Any | None:
+    """moto's instance object, or None."""
+    for reservation in list(ec2_backends[account][region].reservations.values()):
+        for instance in reservation.instances:
+            if instance.id == instance_id:
+                return instance
+    return None
+
+
+def instances(account: str, region: str) -> dict[str, Any]:
+    """All of moto's instance objects by id."""
+    found = {}
+    for reservation in list(ec2_backends[account][region].reservations.values()):
+        for instance in reservation.instances:
+            found[instance.id] = instance
+    return found
+
+
+def tags_of(account: str, region: str, instance_id: str) -> dict[str, str]:
+    """An instance's tags now."""
+    return dict(ec2_backends[account][region].tags.get(instance_id, {}))
+
+
+def change_state(account: str, region: str, instance_id: str, verb: str) -> None:
+    """`start`, `stop` or `terminate` an instance."""
+    getattr(ec2_backends[account][region], f"{verb}_instances")([instance_id])
+
+
+def profile_role(account: str, region: str, instance_id: str) -> str | None:
+    """The role of the instance profile that is associated now."""
+    association = ec2_backends[account][region].iam_instance_profile_associations.get(instance_id)
+    roles = association.iam_instance_profile.roles if association is not None else []
+    return roles[0].name if roles else None

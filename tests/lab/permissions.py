@@ -1,0 +1,67 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""May they? Rules by action, principal and resource, off until the first is given.
+
+A deny wins. A principal for which any allow rule exists may do only what such rules allow; for the others all is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .auth import Principal
+from .errors import WireProtocol, not_authorized
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Patterns with * and ?; `principal` is matched with the ARN, the role's name and the user's or session's name."""
+
+    effect: str  #: allow | deny
+    action: str = "*"
+    principal: str = "*"
+    resource: str = "*"
+
+    def concerns(self, principal: Principal) -> bool:
+        """Whether a rule is about someone."""
+        names = (principal.arn, principal.role or "", principal.name)
+        return any(fnmatchcase(name, self.principal) for name in names)
+
+    def matches(self, action: str, resource: str) -> bool:
+        """IAM's actions ignore case, its ARNs do not."""
+        return fnmatchcase(action.lower(), self.action.lower()) and fnmatchcase(resource, self.resource)
+
+
+class Permissions:
+    """The rules in force."""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+
+    def check(self, principal: Principal, action: str, resources: Sequence[str], protocol: WireProtocol) -> None:
+        """Raise `AwsError` as the service would if the call is not allowed for every one of the resources."""
+        if not self.rules or principal.node_id is not None:
+            return
+        rules = [rule for rule in self.rules if rule.concerns(principal)]
+        allowing = [rule for rule in rules if rule.effect == "allow"]
+        for resource in resources or ("*",):
+            if any(rule.effect == "deny" and rule.matches(action, resource) for rule in rules):
+                raise not_authorized(protocol, principal.arn, action, resource, explicit=True)
+            if allowing and not any(rule.matches(action, resource) for rule in allowing):
+                raise not_authorized(protocol, principal.arn, action, resource, explicit=False)
+
+
+def rules_of_policy(principal: str, policy: Mapping[str, Any]) -> Iterable[Rule]:
+    """The rules that an IAM policy document means; its conditions are not looked at."""
+    statements = policy["Statement"]
+    for statement in [statements] if isinstance(statements, Mapping) else statements:
+        for action in _listed(statement.get("Action", "*")):
+            for resource in _listed(statement.get("Resource", "*")):
+                yield Rule(statement["Effect"].lower(), action, principal, resource)
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

@@ -1,0 +1,75 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All that one lab consists of, in one place: what the handlers of requests work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .auth import Credential, Principal, Vault
+from .documents import Documents
+from .faults import Faults
+from .model import Endpoints
+from .moto_bridge import Moto, create_instance_profile, create_role, users_key
+from .permissions import Permissions
+from .request_log import RequestLog
+from .sessions import Sessions
+from .settings import Settings
+from .state import ActivationRecord, Inventory
+
+OPERATOR_ROLE = "FleetOperator"
+NODE_ROLE = "FleetNode"
+OPERATOR_USER = "operator"
+
+
+@dataclass
+class World:
+    """The state of a lab."""
+
+    folder: Path
+    settings: Settings
+    log: RequestLog
+    accounts: tuple[str, ...]
+    regions: tuple[str, ...]
+    moto: Moto = field(default_factory=Moto)
+    faults: Faults = field(default_factory=Faults)
+    vault: Vault = field(default_factory=lambda: Vault(users_key))
+    permissions: Permissions = field(default_factory=Permissions)
+    nodes: Inventory = field(default_factory=Inventory)
+    documents: Documents = field(default_factory=Documents)
+    activations: dict[str, ActivationRecord] = field(default_factory=dict)
+    service_settings: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    keys: dict[str, Credential] = field(default_factory=dict)  #: an operator's key for each account
+    endpoints: Endpoints | None = None
+    sessions: Sessions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.faults, self.settings)
+
+    def furnish(self) -> None:
+        """Give each account a user with a key and the two roles."""
+        for account in self.accounts:
+            operator = Principal(account, f"arn:aws:iam::{account}:user/{OPERATOR_USER}", OPERATOR_USER)
+            # Fixed keys: they open nothing but this lab, and a reader of a log can tell whose they are.
+            key = Credential(f"AKIALAB{account}Q", f"lab-secret-of-{account}", operator)
+            self.vault.add(key)
+            self.keys[account] = key
+            create_role(account, OPERATOR_ROLE, trust(*(f"arn:aws:iam::{each}:root" for each in self.accounts)))
+            create_role(
+                account,
+                NODE_ROLE,
+                {"Version": "2012-10-17", "Statement": [_allow({"Service": ["ec2.amazonaws.com", "ssm.amazonaws.com"]})]},
+                ("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",),
+            )
+            create_instance_profile(account, NODE_ROLE)
+
+
+def trust(*principals: str) -> dict[str, Any]:
+    """A trust policy for AWS principals."""
+    return {"Version": "2012-10-17", "Statement": [_allow({"AWS": list(principals)})]}
+
+
+def _allow(principal: dict[str, Any]) -> dict[str, Any]:
+    return {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
