@@ -1,0 +1,301 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Process nodes: our agent in namespaces of its own, over an overlay of the host's root. Needs root, and little else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ..model import Endpoints, NodeSpec, NodeStatus
+from .agent.config import AgentConfig
+from .init import REBOOT, InitConfig
+from .provision import setup_commands
+from .root import RootSpec
+
+_PROJECT = Path(__file__).resolve().parents[3]
+#: Loads pid 1 as package "nodes" of its own: it needs nothing of `tests.lab`, which takes long to load.
+_START = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); from nodes.init import main; sys.exit(main())"
+_STOP_TIMEOUT = 10.0
+_NSENTER = ("nsenter", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd")
+_ENTER_ENVIRONMENT = (
+    "HOME=/root",
+    "USER=root",
+    "LOGNAME=root",
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG=C.UTF-8",
+)
+
+
+class NodeError(RuntimeError):
+    """A node cannot do what is asked of it."""
+
+
+class ProcessNode:
+    """Supervises one node; see `tests.lab.model.Node` for what the methods promise."""
+
+    def __init__(self, spec: NodeSpec, lab_dir: Path, endpoints: Endpoints) -> None:
+        self._spec, self._endpoints = spec, endpoints
+        self.directory = lab_dir / "nodes" / spec.node_id
+        self.log_path = self.directory / "node.log"
+        self._status = NodeStatus.STOPPED
+        self._process: asyncio.subprocess.Process | None = None
+        self._pid = 0  #: of pid 1 of the node, as the host counts
+        self._up = asyncio.Event()
+        self._done: asyncio.Queue[str] = asyncio.Queue()
+        self._watcher: asyncio.Task[None] | None = None
+        self._rebooting = False
+
+    @property
+    def spec(self) -> NodeSpec:
+        return self._spec
+
+    @property
+    def status(self) -> NodeStatus:
+        return self._status
+
+    # Life
+
+    async def start(self) -> None:
+        if self._process is not None:
+            return
+        if os.geteuid() != 0:
+            raise NodeError(f"{self._spec.name}: process nodes need root for their namespaces; run the lab as root")
+        self._status = NodeStatus.STARTING
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._up.clear()
+        self._done = asyncio.Queue()
+        with self.log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _START),
+                cwd="/",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the lab, which stops its nodes in order
+            )
+        assert self._process.stdin is not None
+        self._process.stdin.write(self.init_config().to_json().encode() + b"\n")
+        self._watcher = asyncio.create_task(self._watch(self._process))
+        up = asyncio.create_task(self._up.wait())
+        await asyncio.wait({up, self._watcher}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if not self._up.is_set():
+            raise NodeError(f"{self._spec.name} did not start: {self._last_words()}")
+
+    async def stop(self) -> None:
+        """In order; kills what does not end in time."""
+        process = self._process
+        if process is None:
+            self._status = NodeStatus.STOPPED
+            return
+        self._rebooting = False
+        self._send("stop")
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
+        except TimeoutError:
+            self._kill()
+            await process.wait()
+        await self._finished()
+        self._status = NodeStatus.STOPPED
+
+    async def crash(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        self._rebooting = False
+        self._kill()
+        await process.wait()
+        await self._finished()
+        self._status = NodeStatus.CRASHED
+
+    async def reboot(self) -> None:
+        process = self._process
+        if process is None:
+            await self.start()
+            return
+        self._up.clear()
+        self._send("reboot")
+        await self._up.wait()
+
+    async def kill_agent(self) -> None:
+        await self._command("kill-agent")
+
+    async def restart_agent(self) -> None:
+        await self._command("restart-agent")
+        self._status = NodeStatus.RUNNING
+
+    # From outside
+
+    def enter_command(self, *command: str) -> list[str]:
+        """argv that runs `command` (default: a login shell) as root in the node."""
+        if not self._pid:
+            raise NodeError(f"{self._spec.name} is not running")
+        return [
+            *_NSENTER,
+            *(["--time"] if Path(f"/proc/{self._pid}/ns/time").exists() else []),
+            "--target",
+            str(self._pid),
+            "--",
+            "env",
+            "-i",
+            f"TERM={os.environ.get('TERM', 'dumb')}",
+            *_ENTER_ENVIRONMENT,
+            *(command or ("/bin/bash", "-l")),
+        ]
+
+    async def run(self, script: str) -> str:
+        """Run a shell script as root in the node; its output. Raises NodeError if it fails."""
+        process = await asyncio.create_subprocess_exec(
+            *self.enter_command("/bin/sh", "-ec", script),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise NodeError(f"{self._spec.name}: {shlex.quote(script)}: {output.decode(errors='replace')[-2000:]}")
+        return output.decode(errors="replace")
+
+    async def start_sshd(self, port: int, authorized_key: str) -> None:
+        """An sshd of the node's own on a loopback port; the key opens root and ssm-user."""
+        await self.run(sshd_script(port, authorized_key))
+
+    # What a node is made of
+
+    def init_config(self) -> InitConfig:
+        spec = self._spec
+        return InitConfig(
+            root=self.root_spec(),
+            boot_id=str(uuid.uuid4()),
+            agent=agent_config(spec, self._endpoints),
+            setup=tuple(setup_commands(spec.users)),
+            restart_sec=spec.options.get("restart_sec"),
+        )
+
+    def root_spec(self, *binds: tuple[Path, str]) -> RootSpec:
+        return RootSpec(
+            directory=self.directory.resolve(),
+            name=self._spec.name,
+            python=self._spec.python,
+            hidden=(_PROJECT, Path(sys.prefix), self.directory.resolve().parents[1]),
+            binds=binds,
+        )
+
+    # Inside
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Follow the node's events to its end, and start it again if it rebooted."""
+        assert process.stdout is not None
+        async for line in process.stdout:
+            self._note(json.loads(line))
+        code = await process.wait()
+        self._process, self._pid = None, 0
+        self._done.put_nowait("gone")
+        if code == REBOOT:
+            self._status = NodeStatus.REBOOTING
+            self._restart = asyncio.create_task(self.start())
+        else:
+            self._status = NodeStatus.CRASHED if code == 255 else NodeStatus.STOPPED
+
+    def _note(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "pid":
+            self._pid = event["pid"]
+        elif kind == "up":
+            self._status = NodeStatus.RUNNING
+            self._up.set()
+        elif kind == "agent-ended":
+            self._status = NodeStatus.AGENT_DOWN
+        elif kind == "agent-started":
+            self._status = NodeStatus.RUNNING
+        elif kind == "done":
+            self._done.put_nowait(event["command"])
+
+    async def _command(self, name: str) -> None:
+        if self._process is None:
+            raise NodeError(f"{self._spec.name} is not running")
+        self._send(name)
+        while await self._done.get() not in (name, "gone"):
+            pass
+
+    def _send(self, command: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(json.dumps({"do": command}).encode() + b"\n")
+
+    def _kill(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, 9)  # the kernel takes everything of the namespace with it
+        elif self._process is not None:
+            self._process.kill()
+
+    async def _finished(self) -> None:
+        if self._watcher is not None:
+            await self._watcher
+
+    def _last_words(self) -> str:
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "no output"
+
+
+def agent_config(spec: NodeSpec, endpoints: Endpoints) -> AgentConfig:
+    """What our agent is told on a node. Options of the spec override single values."""
+    config = AgentConfig(
+        node_id=spec.node_id,
+        name=spec.name,
+        region=spec.region,
+        api_url=endpoints.api_url,
+        agent_url=endpoints.agent_https_url,
+        metadata_url="" if spec.hybrid else endpoints.metadata_url(spec.node_id),
+        role="" if spec.hybrid else spec.role or "",
+        activation_id=spec.activation.activation_id if spec.activation else "",
+        activation_code=spec.activation.activation_code if spec.activation else "",
+        agent_version=spec.agent_version,
+        address=spec.address,
+        ca_path=str(endpoints.ca_path),
+    )
+    given = {**json.loads(config.to_json()), **dict(spec.options)}
+    return AgentConfig.from_json(json.dumps(given))
+
+
+def sshd_script(port: int, authorized_key: str) -> str:
+    """Shell commands that start an sshd; host keys and configuration are the node's own."""
+    return f"""
+id ssm-user >/dev/null 2>&1 || {{
+    useradd -m ssm-user
+    echo 'ssm-user ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ssm-agent-users
+    chmod 440 /etc/sudoers.d/ssm-agent-users
+}}
+for home in /root /home/ssm-user; do
+    install -d -m 700 $home/.ssh
+    printf '%s\\n' {shlex.quote(authorized_key.strip())} > $home/.ssh/authorized_keys
+done
+chown -R ssm-user: /home/ssm-user/.ssh
+mkdir -p /run/sshd
+[ -e /etc/ssh/lab_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/lab_key
+cat > /etc/ssh/lab_config <<'END'
+Port {port}
+ListenAddress 127.0.0.1
+HostKey /etc/ssh/lab_key
+PidFile /run/sshd-lab.pid
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM yes
+StrictModes no
+MaxStartups 100
+MaxSessions 100
+AcceptEnv LANG LC_*
+Subsystem sftp internal-sftp
+END
+/usr/sbin/sshd -f /etc/ssh/lab_config
+"""
