@@ -1,0 +1,473 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The warm interpreter: forks itself for each module payload, so that the payload finds its imports and its code ready.
+
+Node side. The keeper (in the runner) starts the interpreter with the very command that ansible-core would have it started
+with, become included, and gives it a line on standard input that runs this file in a namespace of its own. Whatever such
+a start brings about (user, groups, limits, environment, PAM) is hence real, and the children inherit it. What ansible-core
+would have sent on standard input runs in a child instead, in the interpreter's untouched ``__main__``.
+
+Standard library only, CPython 3.8 or newer on Linux; exempt from the collection's type hints (it travels to the node).
+It must not print, leave a descriptor to a child, or import what a payload might not want imported.
+
+MAIN (globals of ``__main__``), SUCCESS (become's line of this start), IDLE and AGE (s) come with the start.
+Standard input is one end of a stream socket whose other end the keeper holds; no more than the program comes on it, and
+one message goes back: HELLO, with a descriptor of the socket that is used from then on (SOCK_SEQPACKET):
+
+    keeper to zygote   JOB (with descriptors: stdin, stdout, stderr, and a file of the job's data), KILL
+    zygote to keeper   STARTED, ENDED, REFUSED
+
+The data file holds the job's own part, which only the child reads (it has the module's arguments), then new blobs.
+"""
+
+import _ast
+import _imp
+import _signal as signal
+import binascii
+import errno
+import gc
+import os
+import select
+import struct
+import sys
+import time
+import zipimport
+import zlib
+
+# The interpreter's first entry in sys.path is the current directory: nothing of ours may come from there.
+PATH = list(sys.path)
+sys.path[:] = [entry for entry in PATH if entry not in ("", ".")]
+
+import _socket
+import importlib
+import warnings
+
+try:
+    from _sha2 import sha256  # 3.12 and later
+except ImportError:
+    from _sha256 import sha256
+
+HELLO = struct.Struct("!B3B4Q")  # version of this protocol, of Python; device and inode of stdout and of stderr
+JOB = struct.Struct("!cI32sQ2Q")  # "J", job, recipe, length of the job's own part, device and inode of its directory
+KILL = struct.Struct("!cIB")  # "K", job, signal
+REPORT = struct.Struct("!cII")  # "S", job, process; "E", job, wait status; "R", job, 1 if this zygote takes no more jobs
+LENGTH = struct.Struct("!I")
+MOST_SOURCE = 6 << 20  # bytes of source compiled, after which a new zygote is better than a bigger one
+NOWHERE = "<warm>"
+
+# Modules of the standard library whose import does nothing but define things. Those that a payload's files import by
+# name are imported before the fork.
+PRELOADED = frozenset(
+    "__future__ abc argparse array ast atexit base64 binascii bisect bz2 calendar codecs collections collections.abc configparser contextlib copy"
+    " copyreg csv ctypes ctypes.util dataclasses datetime decimal difflib dis enum errno fcntl filecmp fnmatch functools getpass glob grp hashlib heapq"
+    " hmac importlib.util inspect io ipaddress itertools json keyword linecache locale logging lzma math numbers opcode operator os os.path pathlib pkgutil"
+    " platform pprint pty pwd queue random re reprlib resource runpy secrets select selectors shlex shutil signal socket stat string struct subprocess"
+    " syslog tarfile tempfile termios textwrap threading time token tokenize traceback tty types typing unicodedata urllib.parse uuid warnings weakref"
+    " zipfile zipimport zlib".split()
+)
+
+# What an interpreter or a session reads only when it starts. If one of these changed, a new start would be another one.
+START_FILES = (
+    "/etc/localtime /etc/timezone /etc/ld.so.cache /etc/nsswitch.conf /etc/host.conf /etc/resolv.conf /etc/gai.conf /usr/lib/locale"
+    " /usr/lib/locale/locale-archive"
+).split()
+SESSION_FILES = (
+    "/etc/passwd /etc/group /etc/sudoers /etc/sudoers.d /etc/sudo.conf /etc/doas.conf /etc/pam.conf /etc/pam.d /etc/security"
+    " /etc/security/limits.d /etc/environment /etc/login.defs /etc/default/locale /etc/default/su"
+).split()
+
+
+def digest(data):
+    return sha256(data).digest()
+
+
+def unpack(data):
+    at = 0
+    while at < len(data):
+        (length,) = LENGTH.unpack_from(data, at)
+        at += LENGTH.size + length
+        yield data[at - length : at]
+
+
+def read(fd, start, end):
+    parts = []
+    while start < end:
+        part = os.pread(fd, end - start, start)
+        if not part:
+            raise EOFError("the job's data is cut short")
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
+def nodes(tree):
+    """All nodes of a syntax tree, without the ``ast`` module (not every payload imports it)."""
+    for name in tree._fields:
+        value = getattr(tree, name, None)
+        for node in value if isinstance(value, list) else (value,):
+            if isinstance(node, _ast.AST):
+                yield tree, name, node
+                yield from nodes(node)
+
+
+class Recipe:
+    """A payload's constant part: see payload.py and archive.py on the controller."""
+
+    def __init__(self, blob):
+        order, *pieces, self.skeleton, hashes = unpack(blob)
+        self.members = [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+        self.order = order.decode()
+        text = pieces[0].decode()
+        for name, piece in zip(self.order, pieces[1:]):
+            # The zip's hole is within quotes, the others are whole expressions.
+            text += ("<hole z>" if name == "z" else "'<hole %s>'" % name) + piece.decode()
+        self.tree = compile(text, "<stdin>", "exec", _ast.PyCF_ONLY_AST, True)
+        self.holes = {}
+        for parent, field, node in nodes(self.tree):
+            if isinstance(node, _ast.Constant) and isinstance(node.value, str) and node.value.startswith("<hole "):
+                self.holes[node.value[6]] = parent, field, node
+        if len(self.holes) != 3:
+            raise ValueError("holes")
+
+    def code(self, expressions):
+        """The wrapper with its holes filled, as the interpreter would compile it from its standard input."""
+        for name, text in expressions.items():
+            parent, field, hole = self.holes[name]
+            if name == "z":
+                hole.value = text
+                continue
+            filling = compile(text, "<stdin>", "eval", _ast.PyCF_ONLY_AST, True)
+            for _parent, _field, node in nodes(filling):
+                if "lineno" in node._attributes:
+                    for attribute in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
+                        setattr(node, attribute, getattr(hole, attribute))
+            value = getattr(parent, field)
+            if isinstance(value, list):
+                value[value.index(hole)] = filling.body
+            else:
+                setattr(parent, field, filling.body)
+        return compile(self.tree, "<stdin>", "exec", 0, True)
+
+    def headers(self):
+        """For each member its name, method, and the end of its local header."""
+        at = 0
+        for _member in self.members:
+            method = self.skeleton[at + 8]
+            (length,) = struct.unpack_from("<H", self.skeleton, at + 26)
+            yield self.skeleton[at + 30 : at + 30 + length], method, at + 30 + length
+            at += 30 + length
+
+    def archive(self, blobs, moment):
+        out, at = [], 0
+        for member, (_name, _method, end) in zip(self.members, self.headers()):
+            out += (self.skeleton[at : at + 10], moment, self.skeleton[at + 14 : end], blobs[member])
+            at = end
+        for _member in self.members:
+            (length,) = struct.unpack_from("<H", self.skeleton, at + 28)
+            out += (self.skeleton[at : at + 12], moment, self.skeleton[at + 16 : at + 46 + length])
+            at += 46 + length
+        return b"".join(out) + self.skeleton[at:]
+
+
+class Library:
+    """Blobs by hash, and the code of each Python file among them. Holds nothing of a single job."""
+
+    def __init__(self):
+        self.blobs, self.recipes, self.codes, self.done = {}, {}, {}, set()
+        self.size = 0
+        self.compile_source = zipimport._compile_source
+        zipimport._compile_source = self.code
+
+    def code(self, path, source):
+        """In a child, for zipimport: the code of a file in the payload's zip."""
+        code = self.codes.get(digest(source))
+        # zipimport asks up to three times for one file. A second file with the same text needs code objects of its own.
+        if code is None or code.co_filename not in (NOWHERE, path):
+            return self.compile_source(path, source)
+        _imp._fix_co_filename(code, path)
+        return code
+
+    def recipe(self, key):
+        """The recipe, after its files were compiled and the modules they want imported."""
+        if key not in self.recipes:
+            recipe = Recipe(self.blobs[key])
+            for member, (name, method, _end) in zip(recipe.members, recipe.headers()):
+                if name.endswith(b".py") and member not in self.done:
+                    self.done.add(member)
+                    stored = self.blobs[member]
+                    self.learn(zlib.decompress(stored, -15) if method else stored)
+            self.recipes[key] = recipe
+            gc.collect()
+            gc.freeze()
+        return self.recipes[key]
+
+    def learn(self, source):
+        self.size += len(source)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                code = self.compile_source(NOWHERE, source)
+            except Exception:
+                return
+        # A warning must be printed in each run, as it would be by an interpreter that compiles anew.
+        if caught or not source:
+            return
+        self.codes[digest(source)] = code
+        for name in code.co_names:
+            if name in PRELOADED and name not in sys.modules:
+                try:
+                    importlib.import_module(name)
+                except ImportError:
+                    pass
+
+
+class Start:
+    """What this start has in common with the one that each job would have had."""
+
+    def __init__(self):
+        self.leader = os.getsid(0)
+        try:
+            terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            self.terminal, self.foreground = True, os.tcgetpgrp(terminal) == os.getpgrp()
+            os.close(terminal)
+        except OSError:
+            self.terminal = self.foreground = False
+        # Is this process itself the leader of its group, or was a shell (which still waits for it)?
+        self.alone = os.getpgrp() == os.getpid()
+        if not self.terminal and os.getpgrp() != self.leader:
+            raise SystemError("a process group that a job's cannot be made like")
+        self.files = self.watched()
+        self.stamp = self.look()
+
+    def watched(self):
+        files = [os.path.realpath(sys.executable or "/")] + START_FILES + [entry for entry in PATH if entry]
+        site = sys.modules.get("site")
+        if site:
+            files += site.getsitepackages()
+            files += [entry for entry in (site.USER_SITE, site.USER_BASE) if entry]
+            files += [os.path.join(os.path.dirname(sys.executable), "pyvenv.cfg"), os.path.join(sys.prefix, "pyvenv.cfg")]
+        for name in ("sitecustomize", "usercustomize"):
+            files += filter(None, [getattr(sys.modules.get(name), "__file__", None)])
+        if SUCCESS:
+            files += SESSION_FILES
+        for name in list(files):
+            try:
+                entries = os.listdir(name)
+            except OSError:
+                continue
+            if name in SESSION_FILES:
+                files += [os.path.join(name, entry) for entry in entries]
+            else:
+                files += [os.path.join(name, entry) for entry in entries if entry.endswith(".pth")]
+        return sorted(set(files))
+
+    def look(self):
+        seen = []
+        for name in self.files:
+            try:
+                found = os.stat(name)
+                seen.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size))
+            except OSError as error:
+                seen.append(error.errno)
+        return seen
+
+    def holds(self):
+        return self.look() == self.stamp
+
+    @staticmethod
+    def here(device, inode):
+        """Is the job's directory still ours, and free of files that the wrapper's first imports would take?"""
+        try:
+            found = os.stat("/proc/self/cwd")  # unlike ".", this needs no permission for the directory
+        except OSError:
+            return False
+        if (found.st_dev, found.st_ino) != (device, inode) or not found.st_nlink:
+            return False
+        suffixes = ["", ".py", ".pyc"] + _imp.extension_suffixes()
+        return not any(os.path.lexists(name + suffix) for name in ("datetime", "resource", "__main__") for suffix in suffixes)
+
+    def lead(self):
+        """In the child: the session and group that a start of its own would have, and a process in the place of the shell."""
+        if self.terminal:
+            os.setpgid(0, 0)
+            if self.foreground:
+                terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+                old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+                os.tcsetpgrp(terminal, os.getpid())
+                signal.pthread_sigmask(signal.SIG_SETMASK, old)
+                os.close(terminal)
+        else:
+            os.setsid()
+        if not self.alone:
+            pid = os.fork()
+            if pid:
+                stand_for_shell(pid)
+
+
+def stand_for_shell(pid):
+    """Waits as the shell that started the interpreter would, and ends as that one would. Never returns."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.closerange(3, 1024)
+        _pid, status = os.waitpid(pid, 0)
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+    finally:
+        os._exit(127)
+
+
+class Zygote:
+    def __init__(self):
+        outputs = [value for fd in (1, 2) for value in (os.fstat(fd).st_dev, os.fstat(fd).st_ino)]
+        self.start = Start()
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        parent = _socket.socket(fileno=os.dup(0))
+        hello = HELLO.pack(1, *sys.version_info[:3], *outputs)
+        parent.sendmsg([hello], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))])
+        parent.close()
+        theirs.close()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        os.close(null)
+        self.control = ours
+        self.wake, self.waker = os.pipe()
+        for fd in (self.wake, self.waker):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self.waker)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self.library = Library()
+        self.jobs = {}  # process -> job
+        self.open = True
+        self.oldest = time.monotonic() + AGE
+        self.idle = time.monotonic() + IDLE
+
+    def serve(self):
+        """Returns in each child, with the code it is to run in ``__main__``."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        while True:
+            limit = (self.idle if self.jobs == {} else float("inf")) if self.open else 0.0
+            if not self.jobs and (limit <= time.monotonic() or self.oldest <= time.monotonic()):
+                os._exit(0)
+            wait = min(limit, self.oldest) - time.monotonic()
+            ready = dict(poll.poll(max(0, wait) * 1000 + 1 if not self.jobs else None))
+            if self.wake in ready:
+                os.read(self.wake, 4096)
+                self.reap()
+            if self.control.fileno() in ready:
+                code = self.receive()
+                if code:
+                    return code
+
+    def report(self, kind, job, value):
+        try:
+            self.control.send(REPORT.pack(kind, job, value))
+        except OSError:
+            os._exit(0)
+
+    def reap(self):
+        while self.jobs:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            job = self.jobs.pop(pid, None)
+            if job is not None:
+                self.report(b"E", job, status)
+        self.idle = time.monotonic() + IDLE
+
+    def receive(self):
+        message, control, _flags, _address = self.control.recvmsg(256, _socket.CMSG_SPACE(4 * 4), _socket.MSG_CMSG_CLOEXEC)
+        if not message:
+            os._exit(0)
+        fds = [fd for _level, _kind, data in control for fd in struct.unpack("%di" % (len(data) // 4), data)]
+        try:
+            if message[:1] == b"J" and len(fds) == 4:
+                return self.job(message, fds)
+            if message[:1] == b"K":
+                _kind, job, number = KILL.unpack(message)
+                for pid in [pid for pid in self.jobs if self.jobs[pid] == job]:
+                    self.kill(pid, number)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return None
+
+    @staticmethod
+    def kill(pid, number):
+        for send, process in ((os.killpg, pid), (os.kill, pid)):
+            try:
+                send(process, number)
+                return
+            except OSError as error:
+                if error.errno != errno.ESRCH:  # not yet the leader of its group
+                    return
+
+    def job(self, message, fds):
+        _kind, number, key, length, device, inode = JOB.unpack(message)
+        if not self.start.holds() or self.oldest <= time.monotonic() or self.library.size > MOST_SOURCE:
+            self.open = False
+        if not self.open or (self.start.terminal and self.jobs) or not self.start.here(device, inode):
+            self.report(b"R", number, 0 if self.open else 1)
+            return None
+        try:
+            for blob in unpack(read(fds[3], length, os.fstat(fds[3]).st_size)):
+                self.library.blobs[digest(blob)] = blob
+            recipe = self.library.recipe(key)
+            pid = os.fork()
+        except Exception:
+            # Nothing of it was started: the keeper runs it cold, and whatever is wrong shows there.
+            self.report(b"R", number, 0)
+            return None
+        if pid:
+            self.jobs[pid] = number
+            self.report(b"S", number, pid)
+            return None
+        return self.child(recipe, length, fds)
+
+    def child(self, recipe, length, fds):
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self.wake)
+        os.close(self.waker)
+        self.control.close()
+        for fd in range(3):
+            os.dup2(fds[fd], fd)
+        _key, moment, success, environment, date, params = unpack(read(fds[3], 0, length))
+        self.start.lead()
+        success = os.fsdecode(success)
+        if success and success != SUCCESS:
+            os.write(1, success.encode() + b"\n")
+            for name, value in os.environ.items():
+                if SUCCESS in value:  # SUDO_COMMAND
+                    os.environ[name] = value.replace(SUCCESS, success)
+        for assignment in filter(None, environment.split(b"\0")):
+            name, value = os.fsdecode(assignment).split("=", 1)
+            os.environ[name] = value
+        time.tzset()
+        sys.path[:] = PATH
+        archive = binascii.b2a_base64(recipe.archive(self.library.blobs, moment), newline=False)
+        return recipe.code({"d": date.decode(), "p": params.decode(), "z": archive.decode()})
+
+
+def hide_this_file():
+    """A traceback of the payload does not begin with the two frames below it."""
+    original = sys.excepthook
+
+    def hook(kind, error, trace):
+        sys.excepthook = original
+        trace = sys.last_traceback = trace.tb_next.tb_next
+        error.__traceback__ = trace
+        original(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+code = Zygote().serve()
+try:
+    exec(code, MAIN)
+except SystemExit:
+    raise
+except BaseException:
+    hide_this_file()
+    raise
