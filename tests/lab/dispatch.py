@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from . import ec2_messages, sts
+from . import ec2_messages, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
@@ -32,7 +32,12 @@ _log = logging.getLogger(__name__)
 
 _JSON = "application/x-amz-json-1.1"
 #: Prefixes of X-Amz-Target, where they are not simply the service's name in the credential scope.
-_TARGETS = {"AmazonSSM": "ssm", "EC2WindowsMessageDeliveryService": "ec2messages", "TrentService": "kms"}
+_TARGETS = {
+    "AmazonSSM": "ssm",
+    "EC2WindowsMessageDeliveryService": "ec2messages",
+    "ResourceGroupsTaggingAPI_20170126": "tag",
+    "TrentService": "kms",
+}
 #: EC2 actions after which nodes have to follow their instances.
 _STATE_CHANGES = frozenset({"StartInstances", "StopInstances", "TerminateInstances", "RebootInstances", "RunInstances"})
 #: Calls that prove themselves otherwise than by SigV4.
@@ -133,6 +138,11 @@ class Dispatcher:
             text = sts.answer(self._world, principal, meaning.action, meaning.form)
             if text is not None:
                 return Answer(200, [("Content-Type", "text/xml")], text.encode())
+        if meaning.service == "tag":
+            parameters = json.loads(raw.body or b"{}")
+            members = tagging.answer(self._world, principal.account, meaning.region, meaning.action, parameters)
+            if members is not None:
+                return _json(members)
         answer = await self._world.moto.call(raw, principal.account)
         if meaning.service == "ec2" and meaning.action in _STATE_CHANGES and answer.status < 300:
             if meaning.action == "RebootInstances":

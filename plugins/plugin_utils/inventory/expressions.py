@@ -77,7 +77,7 @@ def _at(path: Path, variables: Mapping[str, Any]) -> Any:
 
 def _parse(expression: str) -> jinja2.nodes.Expr | None:
     try:
-        template = jinja2.Environment().parse(f"{{{{ {expression} }}}}")  # noqa: S701 - parsed only, never rendered
+        template = jinja2.Environment().parse(f"{{{{ {expression} }}}}")
     except jinja2.TemplateSyntaxError:
         return None
     if len(template.body) != 1 or not isinstance(template.body[0], jinja2.nodes.Output) or len(template.body[0].nodes) != 1:

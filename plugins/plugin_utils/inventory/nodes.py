@@ -102,8 +102,8 @@ def _from_ec2(instance: Mapping[str, Any]) -> Node:
 def _from_ssm(entry: Mapping[str, Any]) -> Node:
     return {
         "platform": str(entry.get("PlatformType", "linux")).lower(),
-        "platform_name": entry.get("PlatformName"),
-        "platform_version": entry.get("PlatformVersion"),
+        "platform_name": entry.get("PlatformName") or None,
+        "platform_version": entry.get("PlatformVersion") or None,
         "computer_name": entry.get("ComputerName"),
         "agent_version": entry.get("AgentVersion"),
         "agent_is_latest": entry.get("IsLatestVersion"),
