@@ -130,7 +130,7 @@ def parse_signature(request: RawRequest) -> Signature | None:
             return None
         credential, date = query["X-Amz-Credential"][0], query.get("X-Amz-Date", [""])[0]
         names, value = query.get("X-Amz-SignedHeaders", [""])[0], query.get("X-Amz-Signature", [""])[0]
-        token = query.get("X-Amz-Security-Token", [None])[0]  # type: ignore[list-item]
+        token = query.get("X-Amz-Security-Token", [None])[0]
         presigned = int(query.get("X-Amz-Expires", ["900"])[0])
     parts = credential.rsplit("/", 4)
     if len(parts) != 5:
@@ -189,7 +189,7 @@ def _is_signed_by(credential: Credential, request: RawRequest, signature: Signat
     return hmac.compare_digest(signer.signature(text, unsigned_request), signature.signature)
 
 
-class _ExactHeaders(SigV4Auth):
+class _ExactHeaders(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
     """Sign the headers that the caller has signed, no more and no fewer."""
 
     names: tuple[str, ...] = ()
@@ -205,5 +205,5 @@ class _Signer(_ExactHeaders):
     pass
 
 
-class _S3Signer(_ExactHeaders, S3SigV4Auth):
+class _S3Signer(_ExactHeaders, S3SigV4Auth):  # type: ignore[misc]
     pass

@@ -9,6 +9,7 @@ a queue ordered by the time at which they are due.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import random
@@ -247,10 +248,8 @@ class Link:
             wait = self._queue[0][0] - loop.time()
             if wait > _GRAIN:
                 self._wake.clear()
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), wait)
-                except TimeoutError:
-                    pass
                 continue
             self._delivering = True
             try:

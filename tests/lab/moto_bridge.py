@@ -11,7 +11,7 @@ import asyncio
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +109,7 @@ def create_role(account: str, name: str, trusted: Mapping[str, Any], policies: I
     backend = iam_backends[account]["aws"]
     if any(role.name == name for role in backend.roles.values()):
         return
-    backend.create_role(name, json.dumps(trusted), "/", None, "", [], "43200")  # type: ignore[arg-type]
+    backend.create_role(name, json.dumps(trusted), "/", None, "", [], "43200")
     for policy in policies:
         backend.attach_role_policy(policy, name)
 
@@ -138,7 +138,7 @@ def users_key(access_key: str) -> Credential | None:
 
 
 def launch(
-    account: str, region: str, tags_of: list[Mapping[str, str]], *, instance_type: str = "t3.micro", profile: str | None
+    account: str, region: str, tags_of: Sequence[Mapping[str, str]], *, instance_type: str = "t3.micro", profile: str | None
 ) -> list[Any]:
     """Start instances, one for each set of tags; moto's objects."""
     backend = ec2_backends[account][region]

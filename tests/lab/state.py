@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,7 @@ class Inventory:
     def __init__(self) -> None:
         self._nodes: dict[str, ManagedNode] = {}
 
-    def __iter__(self) -> Iterable[ManagedNode]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[ManagedNode]:
         return iter(list(self._nodes.values()))
 
     def __len__(self) -> int:
