@@ -151,6 +151,25 @@ class MuxClient:
         assert peer is not None
         return cls(peer, patience=patience)
 
+    @classmethod
+    def connect_if_running(cls, directory: str, *, patience: float) -> MuxClient | None:
+        """Connect to the mux; `None` if there is none.
+
+        :raises MuxError: there is one that cannot be used.
+        """
+        try:
+            peer = start.connect(directory, start=False)
+        except start.StartError as error:
+            raise MuxError(ErrorKind.UNREACHABLE, str(error)) from error
+        return None if peer is None else cls(peer, patience=patience)
+
+    def is_usable(self) -> bool:
+        """Whether a further request can be made: nothing runs, and the mux is still at the other end."""
+        if self.closed or self.busy:
+            return False
+        self._poll.register(self._peer, select.POLLIN)
+        return not self._poll.poll(0)  # nothing is ever sent without a request: it could only be the end
+
     def open(self, options: ConnectionOptions, environment: Mapping[str, str], reason: str) -> dict[str, Any]:
         """Be connected to a node; what is known of it: user, home, uid, python, kind, target, region, session, document.
 
@@ -174,6 +193,14 @@ class MuxClient:
     def ask(self, kind: FrameType, **fields: Any) -> dict[str, Any]:
         """STATUS, STOP, RETIRE or RESET, and the mux's answer."""
         return self._only_answer(encode_json(kind, **fields))
+
+    def wait_for_end(self) -> None:
+        """Wait until the mux closes the socket."""
+        try:
+            while True:
+                self.transfer(bytearray(), None)
+        except MuxError:
+            pass
 
     def close(self) -> None:
         """Close the socket; a request that still runs is cancelled by that."""

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..datachannel.network import Network
 from . import errors
 from .limits import Pace
 from .request import ConnectionOptions
@@ -43,8 +44,6 @@ _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).isoformat()
 _HELPER_TIMEOUT = 60.0
 _THREADS = 8
 _API_TIMEOUT = {"connect_timeout": 5, "read_timeout": 20}
-
-_PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
 
@@ -116,7 +115,11 @@ class Settings:
     endpoints: Mapping[str, str | None]
     use_fips: bool
     use_dualstack: bool
-    ca_bundle: str | None
+    network: Network
+
+    def address(self, service: str) -> str:
+        """The URL by which the way to a service (a proxy or none) is chosen; only its host and scheme matter."""
+        return self.endpoints.get(service) or f"https://{service}.{self.region}.amazonaws.com"
 
 
 class Identity:
@@ -145,7 +148,13 @@ class Identity:
         """The region, once settings are known."""
         return self._settings.region if self._settings else self.key.region
 
-    # Calls.
+    @property
+    def known_settings(self) -> Settings:
+        """The settings, after :meth:`settings` was awaited once."""
+        assert self._settings is not None
+        return self._settings
+
+    # Calls
 
     async def call(self, service: str, operation: str, *, deadline: float, resource: str, **parameters: Any) -> dict[str, Any]:
         """Call AWS in a thread, at the pace that the action allows; throttling is waited out until the deadline.
@@ -201,7 +210,7 @@ class Identity:
         self.calls["DescribeInstances"] = self.calls.get("DescribeInstances", 0) + 1
         return await asyncio.get_running_loop().run_in_executor(threads, self._instances, dict(parameters))
 
-    # In threads.
+    # In threads
 
     def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
@@ -223,8 +232,8 @@ class Identity:
                     service,
                     region_name=settings.region,
                     endpoint_url=settings.endpoints.get(service),
-                    verify=settings.ca_bundle,
-                    config=self._config(settings),
+                    verify=settings.network.verify,
+                    config=self._config(settings, service),
                 )
                 self._clients[service] = client
             return client
@@ -241,7 +250,7 @@ class Identity:
                 endpoints={name: of_options.get(name) or (found.get("endpoints") or {}).get(name) for name in ("ssm", "sts", "ec2", "kms")},
                 use_fips=bool(found.get("use_fips") if self.key.use_fips is None else self.key.use_fips),
                 use_dualstack=bool(found.get("use_dualstack") if self.key.use_dualstack is None else self.key.use_dualstack),
-                ca_bundle=self.key.ca_bundle or found.get("ca_bundle"),
+                network=Network.choose(proxy=self.key.proxy, ca_bundle=self.key.ca_bundle or found.get("ca_bundle"), environ=self.environment),
             )
             refresh = self._assume_role if self.key.role_arn else self._renew_base
             import botocore.credentials
@@ -261,7 +270,8 @@ class Identity:
         base = self._renew_base()
         session = self._session(botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
         client = session.create_client(
-            "sts", region_name=settings.region, endpoint_url=settings.endpoints.get("sts"), verify=settings.ca_bundle, config=self._config(settings)
+            "sts", region_name=settings.region, endpoint_url=settings.endpoints.get("sts"), verify=settings.network.verify,
+            config=self._config(settings, "sts"),
         )
         parameters = {"RoleArn": self.key.role_arn, "RoleSessionName": self.key.role_session_name or _session_name(self.environment)}
         if self.key.external_id:
@@ -311,9 +321,9 @@ class Identity:
         )
         if frozen.token:
             environment["AWS_SESSION_TOKEN"] = frozen.token
-        config = {**_API_TIMEOUT, "proxies": self._proxies(), "use_fips_endpoint": settings.use_fips, "use_dualstack_endpoint": settings.use_dualstack,
+        config = {**_API_TIMEOUT, "proxies": settings.network.botocore_proxies(settings.address("ec2")), "use_fips_endpoint": settings.use_fips, "use_dualstack_endpoint": settings.use_dualstack,
                   "retries": {"total_max_attempts": 3, "mode": "standard"}}  # fmt: skip
-        client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.ca_bundle}
+        client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.network.verify}
         question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
         found: list[dict[str, Any]] = _ask_helper(question, environment, "")["instances"]
         return found
@@ -326,12 +336,12 @@ class Identity:
         session.register_component("credential_provider", _Fixed(credentials))
         return session
 
-    def _config(self, settings: Settings) -> Any:
+    def _config(self, settings: Settings, service: str) -> Any:
         from botocore.config import Config
 
         return Config(
             retries={"total_max_attempts": 1, "mode": "standard"},  # repeats are decided here, by what a call means
-            proxies=self._proxies(),
+            proxies=settings.network.botocore_proxies(settings.address(service)),
             use_fips_endpoint=settings.use_fips,
             use_dualstack_endpoint=settings.use_dualstack,
             max_pool_connections=_THREADS,
@@ -339,11 +349,6 @@ class Identity:
             user_agent_extra="fleet.ssm",
             **_API_TIMEOUT,
         )
-
-    def _proxies(self) -> dict[str, str] | None:
-        if self.key.proxy:
-            return {"http": self.key.proxy, "https": self.key.proxy}
-        return None
 
 
 class CredentialsError(Exception):

@@ -25,33 +25,38 @@ def default_directory() -> str:
 
 
 def socket_path(directory: str) -> str:
-    """The socket of this installation of the collection, short by being hashed.
+    """The socket of this installation of the collection; its name is a hash, to be short.
 
-    :raises PlaceError: the path would be longer than a unix socket's may be.
+    Where the folder's own path is too long for a unix socket, a folder of this user below ``/tmp`` stands for it.
     """
     directory = os.path.abspath(os.path.expanduser(directory))
-    who = f"{os.getuid()}\0{PLUGIN_UTILS}\0{sys.prefix}"
-    path = os.path.join(directory, "fssm-" + hashlib.sha256(who.encode("utf-8", "surrogateescape")).hexdigest()[:12])
-    if len(os.fsencode(path)) + len(".new") >= _SOCKET_LIMIT:
-        raise PlaceError(f"the path of the mux's socket is too long ({path}): set control_path_dir to a shorter folder")
+    name = "fssm-" + _hash(f"{os.getuid()}\0{PLUGIN_UTILS}\0{sys.prefix}")
+    path = os.path.join(directory, name)
+    if len(os.fsencode(path)) + len(".lock") >= _SOCKET_LIMIT:
+        path = os.path.join("/tmp", f"fssm-{os.getuid()}-{_hash(directory)}", name)
     return path
 
 
-def make_directory(directory: str) -> None:
-    """Make the folder of sockets, for this user alone.
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
-    :raises PlaceError: it belongs to someone else, is open to others and cannot be closed, or cannot be made.
+
+def make_directory(directory: str) -> None:
+    """Make the folder of a socket, for this user alone.
+
+    :raises PlaceError: it belongs to someone else, or cannot be made or closed to others.
     """
-    directory = os.path.abspath(os.path.expanduser(directory))
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        status = os.stat(directory)
+        status = os.lstat(directory) if directory.startswith("/tmp/") else os.stat(directory)
+        if not stat.S_ISDIR(status.st_mode):
+            raise PlaceError(f"{directory}, the folder of the mux's socket, is no folder")
         if status.st_uid != os.getuid():
-            raise PlaceError(f"control_path_dir {directory} belongs to uid {status.st_uid}, not to you ({os.getuid()})")
+            raise PlaceError(f"{directory}, the folder of the mux's socket, belongs to uid {status.st_uid}, not to you ({os.getuid()})")
         if stat.S_IMODE(status.st_mode) & 0o077:
             os.chmod(directory, 0o700)
     except OSError as error:
-        raise PlaceError(f"control_path_dir {directory} cannot be used: {error}") from error
+        raise PlaceError(f"{directory}, the folder of the mux's socket, cannot be used: {error}; set control_path_dir to another") from error
 
 
 def code_digest(root: Path = PLUGIN_UTILS) -> str:

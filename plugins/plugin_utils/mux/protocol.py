@@ -90,7 +90,7 @@ def encode(kind: FrameType, payload: bytes | bytearray | memoryview = b"") -> by
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def encode_json(kind: FrameType, **fields: Any) -> bytes:
+def encode_json(kind: FrameType, /, **fields: Any) -> bytes:
     """A frame whose payload is a JSON object."""
     payload = json.dumps(fields, separators=(",", ":")).encode()
     return HEADER.pack(kind, len(payload)) + payload

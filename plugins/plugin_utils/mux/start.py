@@ -47,12 +47,12 @@ def connect(directory: str, *, start: bool = True) -> socket.socket | None:
     :param start: start a mux if none runs; without it the answer is then `None`.
     :raises StartError: it cannot be started; the text says why.
     """
+    path = socket_path(directory)
     try:
-        path = socket_path(directory)
         found = _try_connect(path)
         if found is not None or not start:
             return found
-        make_directory(directory)
+        make_directory(os.path.dirname(path))
     except PlaceError as error:
         raise StartError(str(error)) from error
     with _lock(path + ".lock"):

@@ -1,0 +1,307 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: ssm
+author:
+  - The fleet.ssm maintainers (@fleet-ssm)
+version_added: 0.1.0
+short_description: connect to nodes through AWS Systems Manager
+description:
+  - Runs commands and transfers files on EC2 instances and hybrid nodes through Session Manager, without SSH, without the
+    C(session-manager-plugin) binary and without a bucket.
+  - Sessions are held open by a process of their own (the mux) and shared by all tasks, forks and playbooks of a user; a
+    task makes no AWS API call. C(python -m ansible_collections.fleet.ssm.plugins.plugin_utils.mux status) shows what is open,
+    C(… stop) ends it, C(… doctor HOST) says which layer fails on the way to a node.
+  - Standard output, standard error and exit status arrive exactly as the command gave them.
+notes:
+  - C(remote_user) and C(ansible_user) have no effect, as the user of a session is determined by AWS, see O(run_as). The user that
+    the session has is what Ansible takes as the remote user in its decisions.
+  - A command that may have been started is never started again. If its outcome cannot be known, the host becomes unreachable for the play,
+    with a message that says so.
+  - O(timeout) is about silence of the connection. A command may run as long as it likes.
+requirements:
+  - botocore, websockets and cryptography on the controller, see C(requirements.txt) of the collection
+  - amazon-ssm-agent 3.0 or newer on the node
+extends_documentation_fragment:
+  - fleet.ssm.connection
+  - fleet.ssm.connection.aws_ssm
+options:
+  pipelining:
+    description:
+      - Send modules by the command's standard input instead of as files. It needs no change of C(requiretty) here.
+    type: bool
+    default: true
+    version_added: 0.1.0
+    vars:
+      - name: ansible_pipelining
+      - name: ansible_ssm_pipelining
+    env:
+      - name: FLEET_SSM_PIPELINING
+    ini:
+      - section: fleet_ssm
+        key: pipelining
+"""
+
+EXAMPLES = r"""
+- name: Any play, on nodes named by id, by Name tag or by another tag
+  hosts: web
+  vars:
+    ansible_connection: fleet.ssm.ssm
+    ansible_ssm_host: "{{ instance_id }}" # unless the inventory's names are ids or Name tags
+    ansible_ssm_region: eu-central-1
+  tasks:
+    - name: Say who is there
+      ansible.builtin.command: hostname
+      changed_when: false
+
+- name: A host in another account
+  hosts: db
+  vars:
+    ansible_connection: fleet.ssm.ssm
+    ansible_ssm_role_arn: arn:aws:iam::222222222222:role/FleetOperator
+    ansible_ssm_external_id: example
+  tasks:
+    - name: Restart the database
+      ansible.builtin.service:
+        name: postgresql
+        state: restarted
+      become: true
+"""
+
+import os
+import typing as t
+
+from ansible import context
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound, AnsibleOptionsError
+from ansible.module_utils.common.text.converters import to_bytes, to_native, to_text
+from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import ErrorKind, FrameType
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
+
+display = Display()
+
+_ERRORS: dict[ErrorKind, type[AnsibleError]] = {
+    ErrorKind.FAILED: AnsibleError,
+    ErrorKind.NOT_FOUND: AnsibleFileNotFound,
+    ErrorKind.OPTION: AnsibleOptionsError,
+}
+"""Everything else means that the node cannot be reached."""
+
+
+class Connection(ConnectionBase):
+    """One node through the mux."""
+
+    transport = "fleet.ssm.ssm"
+    has_pipelining = True
+    has_tty = True  # for those become plugins that need one
+
+    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._client: MuxClient | None = None
+        self._facts: dict[str, t.Any] = {}
+        self._task_name: str | None = None
+        self._play_name: str | None = None
+
+    # What core tells and asks
+
+    def set_options(self, task_keys: t.Any = None, var_options: t.Any = None, direct: t.Any = None) -> None:
+        """Also keeps the task's name, for the session's reason."""
+        super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
+        self._task_name = (task_keys or {}).get("name")
+
+    def _resolve_option_variables(self, variables: t.Any, templar: t.Any) -> t.Any:
+        self._play_name = variables.get("ansible_play_name")
+        return super()._resolve_option_variables(variables, templar)
+
+    @property
+    def default_user(self) -> str | None:  # type: ignore[override]  # core reads it, as this plugin has no option remote_user
+        """The user that the session really has; core decides by it about become, and about whose home ``~`` is."""
+        if not self._facts:
+            self._connect()
+        user: str = self._facts["user"]
+        return user
+
+    @property
+    def _host(self) -> str:
+        return str(self.get_option("host") or self._play_context.remote_addr)
+
+    # Connecting
+
+    def _connect(self) -> Connection:
+        if self._client is not None and not self._client.is_usable():
+            self.close()
+        if self._client is None:
+            options = self._options_for_mux()
+            display.vvv(f"ESTABLISH SESSION MANAGER CONNECTION TO: {options.host}", host=self._host)
+            try:
+                client = MuxClient.connect(self.get_option("control_path_dir"), patience=options.timeout + options.connect_timeout + SILENCE_MARGIN)
+                self._client = client
+                self._facts = client.open(options, credential_environment(), self._reason())
+            except MuxError as error:
+                self.close()
+                raise self._translate(error) from error
+            display.vvv("CONNECTED AS {user} TO {node} IN {region} BY {document}, SESSION {session}".format(**self._facts), host=self._host)
+            self._connected = True
+        return self
+
+    def _options_for_mux(self) -> ConnectionOptions:
+        values = {name: self.get_option(name) for name in FIELD_NAMES}
+        values["host"] = self._host
+        for name in ("ca_bundle", "mux_log"):
+            if values[name]:
+                values[name] = os.path.abspath(values[name])
+        try:
+            return ConnectionOptions.from_mapping(values)
+        except OptionError as error:
+            raise AnsibleOptionsError(f"{self._host}: {error}") from error
+
+    def _reason(self) -> str:
+        playbooks = context.CLIARGS.get("args") if context.CLIARGS else None
+        playbook = os.path.basename(playbooks[0]) if isinstance(playbooks, tuple | list) and playbooks else None
+        return make_reason(self.get_option("reason"), playbook=playbook, play=self._play_name, task=self._task_name)
+
+    def _translate(self, error: MuxError) -> AnsibleError:
+        return _ERRORS.get(error.kind, AnsibleConnectionFailure)(f"{self._host}: {error}")
+
+    # Commands
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """Run a command: exit status, stdout and stderr, the bytes as they are."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        client = self._usable_client()
+        escalation = Escalation.of(self.become if sudoable else None, cmd)
+        tty = escalation.wants_tty if self.get_option("use_tty") == "auto" else escalation.active and self.get_option("use_tty") == "always"
+        display.vvv(f"EXEC {to_text(cmd)}", host=self._host)
+        try:
+            exchange = client.exec(to_text(cmd, errors="surrogateescape"), tty=tty, takes_input=bool(in_data) or escalation.asks_password)
+            status, stdout, stderr = self._converse(exchange, escalation, in_data)
+        except MuxError as error:
+            self._drop_unless_usable()
+            raise self._translate(error) from error
+        except EscalationError as error:
+            self.close()  # ends the command, too
+            raise AnsibleError(str(error)) from error
+        except BaseException:  # a task's time-out, or Ctrl-C: the command must not live on
+            self.close()
+            raise
+        display.vvv(f"EXEC ended: rc={status}, {len(stdout)} bytes of stdout, {len(stderr)} of stderr", host=self._host)
+        return status, stdout, stderr
+
+    def _converse(self, exchange: Exchange, escalation: Escalation, in_data: bytes | None) -> tuple[int, bytes, bytes]:
+        streams: dict[FrameType, list[bytes]] = {FrameType.STDOUT: [], FrameType.STDERR: [], FrameType.TTY: []}
+        input_given = False
+        while True:
+            if not input_given and not escalation.blocks_input:
+                input_given = True
+                if in_data:
+                    exchange.give(in_data)
+                exchange.end_input()
+            event = exchange.next_event(timeout=self.get_option("connect_timeout") if escalation.blocks_input else None)
+            if event is None:
+                raise AnsibleConnectionFailure(f"{self._host}: no prompt for the become password within {self.get_option('connect_timeout')} s")
+            kind, content = event
+            if kind is FrameType.EXITED:
+                for stream, rest in escalation.rest().items():
+                    streams[stream].append(rest)
+                if escalation.blocks_input:  # it never succeeded: what was said at the terminal is the reason
+                    streams[FrameType.STDERR].extend(streams[FrameType.TTY])
+                return content["returncode"], b"".join(streams[FrameType.STDOUT]), b"".join(streams[FrameType.STDERR])
+            if kind is FrameType.NOTE:
+                display.vvv(content["text"], host=self._host)
+            elif escalation.watching:
+                streams[kind].append(escalation.examine(kind, content))
+                if (answer := escalation.take_answer()) is not None:
+                    to_tty, password = answer
+                    if to_tty:
+                        exchange.give_tty(password)
+                    else:
+                        exchange.give(password)
+            else:
+                streams[kind].append(content)
+
+    # Files
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Send a file; on the node it appears whole or not at all."""
+        super().put_file(in_path, out_path)
+        client = self._usable_client()
+        display.vvv(f"PUT {in_path} TO {out_path}", host=self._host)
+        try:
+            with open(to_bytes(in_path, errors="surrogate_or_strict"), "rb") as source:
+                exchange = client.put(to_text(out_path, errors="surrogateescape"), mode=None, size=os.fstat(source.fileno()).st_size, sha256=None)
+                exchange.give_file(source)
+                while exchange.next_event() is not None and not exchange.finished:
+                    pass
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise AnsibleFileNotFound(f"file or module does not exist: {to_native(in_path)}") from error
+        except MuxError as error:
+            self._drop_unless_usable()
+            raise self._translate(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Get a file; here, too, it appears whole or not at all."""
+        super().fetch_file(in_path, out_path)
+        client = self._usable_client()
+        display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host)
+        target = os.path.realpath(to_bytes(out_path, errors="surrogate_or_strict"))
+        partial = target + b".%d.part" % os.getpid()
+        try:
+            with open(partial, "wb") as sink:
+                exchange = client.get(to_text(in_path, errors="surrogateescape"))
+                while (event := exchange.next_event()) is not None and not exchange.finished:
+                    if event[0] is FrameType.STDOUT:
+                        sink.write(event[1])
+            os.replace(partial, target)
+        except MuxError as error:
+            self._drop_unless_usable()
+            raise self._translate(error) from error
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if os.path.exists(partial):
+                os.unlink(partial)
+
+    # The end
+
+    def reset(self) -> None:
+        """Let the next task of any worker get a new session; commands that run on the node keep theirs."""
+        self.close()
+        try:
+            client = MuxClient.connect_if_running(self.get_option("control_path_dir"), patience=SILENCE_MARGIN)
+            if client is None:
+                display.vvv("no mux runs, so there is nothing to reset", host=self._host)
+                return
+            try:
+                client.ask(FrameType.RESET, options=self._options_for_mux().to_fields(), environment=credential_environment())
+            finally:
+                client.close()
+        except MuxError as error:
+            raise self._translate(error) from error
+
+    def close(self) -> None:
+        """Leave the mux; what it holds open stays open."""
+        client, self._client = self._client, None
+        self._facts = {}
+        self._connected = False
+        if client is not None:
+            client.close()
+
+    def _usable_client(self) -> MuxClient:
+        self._connect()
+        assert self._client is not None
+        return self._client
+
+    def _drop_unless_usable(self) -> None:
+        if self._client is not None and not self._client.is_usable():
+            self.close()

@@ -1,0 +1,487 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of the connection: of the plugin, and of the dataclass that crosses the mux's socket."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that say which node is meant, who calls AWS, and how."""
+
+    DOCUMENTATION = r"""
+options:
+  host:
+    description:
+      - The node to connect to.
+      - An instance id (V(i-0123456789abcdef0)), the id of a hybrid node (V(mi-0123456789abcdef0)), C(tag:Key=Value), or else the value of the tag C(Name).
+      - A tag that more than one managed node carries is an error, which lists the candidates.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+      - name: ansible_aws_ssm_instance_id
+      - name: ansible_ssm_instance_id
+      - name: ansible_ssm_host
+    env:
+      - name: FLEET_SSM_HOST
+    ini:
+      - section: fleet_ssm
+        key: host
+  region:
+    description:
+      - The region of the node.
+      - Unless it is set, E(AWS_REGION), E(AWS_DEFAULT_REGION) and the profile are asked. There is no other default.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_region
+      - name: ansible_ssm_region
+    env:
+      - name: FLEET_SSM_REGION
+    ini:
+      - section: fleet_ssm
+        key: region
+  profile:
+    description:
+      - "The profile of the AWS configuration whose credentials are used: keys, SSO, C(credential_process), roles."
+      - Unless it is set, credentials are found as every AWS SDK does.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_profile
+      - name: ansible_ssm_profile
+    env:
+      - name: FLEET_SSM_PROFILE
+    ini:
+      - section: fleet_ssm
+        key: profile
+  access_key:
+    description:
+      - The access key. Needs O(secret_key), excludes O(profile).
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_access_key_id
+      - name: ansible_ssm_access_key
+    env:
+      - name: FLEET_SSM_ACCESS_KEY
+    ini:
+      - section: fleet_ssm
+        key: access_key
+  secret_key:
+    description:
+      - The secret key of O(access_key).
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_secret_access_key
+      - name: ansible_ssm_secret_key
+    env:
+      - name: FLEET_SSM_SECRET_KEY
+    ini:
+      - section: fleet_ssm
+        key: secret_key
+  session_token:
+    description:
+      - The session token of temporary O(access_key).
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_session_token
+      - name: ansible_ssm_session_token
+    env:
+      - name: FLEET_SSM_SESSION_TOKEN
+    ini:
+      - section: fleet_ssm
+        key: session_token
+  role_arn:
+    description:
+      - A role to assume with these credentials, for this host. It is renewed before it expires.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_role_arn
+    env:
+      - name: FLEET_SSM_ROLE_ARN
+    ini:
+      - section: fleet_ssm
+        key: role_arn
+  external_id:
+    description:
+      - The external id that the trust policy of O(role_arn) demands.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_external_id
+    env:
+      - name: FLEET_SSM_EXTERNAL_ID
+    ini:
+      - section: fleet_ssm
+        key: external_id
+  role_session_name:
+    description:
+      - The session name for O(role_arn), visible in the account's trail.
+      - The default is C(fleet-ssm-) and the user's name.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_role_session_name
+    env:
+      - name: FLEET_SSM_ROLE_SESSION_NAME
+    ini:
+      - section: fleet_ssm
+        key: role_session_name
+  endpoint_url:
+    description:
+      - The URL of the Systems Manager endpoint, if not AWS's own. It is used for no other service.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_endpoint_url
+      - name: ansible_ssm_endpoint_url
+    env:
+      - name: FLEET_SSM_ENDPOINT_URL
+    ini:
+      - section: fleet_ssm
+        key: endpoint_url
+  sts_endpoint_url:
+    description:
+      - The URL of the STS endpoint, for O(role_arn).
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_sts_endpoint_url
+    env:
+      - name: FLEET_SSM_STS_ENDPOINT_URL
+    ini:
+      - section: fleet_ssm
+        key: sts_endpoint_url
+  ec2_endpoint_url:
+    description:
+      - The URL of the EC2 endpoint, which is asked why a node cannot be reached.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_ec2_endpoint_url
+    env:
+      - name: FLEET_SSM_EC2_ENDPOINT_URL
+    ini:
+      - section: fleet_ssm
+        key: ec2_endpoint_url
+  kms_endpoint_url:
+    description:
+      - The URL of the KMS endpoint, for sessions that are encrypted with a key of yours.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_kms_endpoint_url
+    env:
+      - name: FLEET_SSM_KMS_ENDPOINT_URL
+    ini:
+      - section: fleet_ssm
+        key: kms_endpoint_url
+  use_fips:
+    description:
+      - Use FIPS endpoints. Unless it is set, E(AWS_USE_FIPS_ENDPOINT) and the profile decide.
+    type: bool
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_use_fips
+    env:
+      - name: FLEET_SSM_USE_FIPS
+    ini:
+      - section: fleet_ssm
+        key: use_fips
+  use_dualstack:
+    description:
+      - Use dual-stack endpoints. Unless it is set, E(AWS_USE_DUALSTACK_ENDPOINT) and the profile decide.
+    type: bool
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_use_dualstack
+    env:
+      - name: FLEET_SSM_USE_DUALSTACK
+    ini:
+      - section: fleet_ssm
+        key: use_dualstack
+  ca_bundle:
+    description:
+      - A file of CA certificates to trust for endpoints and data channels.
+      - Unless it is set, E(AWS_CA_BUNDLE), E(REQUESTS_CA_BUNDLE) and the profile are asked.
+    type: path
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_ca_bundle
+    env:
+      - name: FLEET_SSM_CA_BUNDLE
+    ini:
+      - section: fleet_ssm
+        key: ca_bundle
+  proxy:
+    description:
+      - The URL of an HTTP proxy, C(http://user:password@proxy:3128), for endpoints and data channels.
+      - Unless it is set, E(HTTPS_PROXY) and E(NO_PROXY) decide.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_proxy
+    env:
+      - name: FLEET_SSM_PROXY
+    ini:
+      - section: fleet_ssm
+        key: proxy
+  document:
+    description:
+      - The session document.
+      - "V(auto) takes the best that exists and is allowed: the collection's own C(FleetSSM-Input) with C(FleetSSM-Output), the public C(AWS-StartInteractiveCommand), or the account's default shell document."
+      - A document of your own must either take a parameter C(command) (type C(InteractiveCommands)) or start a shell.
+    type: str
+    default: auto
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_document
+      - name: ansible_ssm_document
+    env:
+      - name: FLEET_SSM_DOCUMENT
+    ini:
+      - section: fleet_ssm
+        key: document
+  output_document:
+    description:
+      - A second session document, of type C(NonInteractiveCommands) with C(separateOutputStream), by which output comes at full speed.
+      - With O(document=auto) it follows from the document.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_output_document
+    env:
+      - name: FLEET_SSM_OUTPUT_DOCUMENT
+    ini:
+      - section: fleet_ssm
+        key: output_document
+  reason:
+    description:
+      - The reason of the session, which AWS writes into the account's trail; at most 256 characters.
+      - The default names the user, the playbook, the play and the task that opened the session.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_reason
+    env:
+      - name: FLEET_SSM_REASON
+    ini:
+      - section: fleet_ssm
+        key: reason
+  run_as:
+    description:
+      - The user as whom the session must run; another one is an error.
+      - V(root) takes the documents C(FleetSSM-RootInput) and C(FleetSSM-RootOutput) with O(document=auto).
+      - "The user of a session is determined on the side of AWS: by the document, by Run As in Session Manager's preferences or by the tag C(SSMSessionRunAs); else it is C(ssm-user)."
+      - C(remote_user) and C(ansible_user) have no effect; the session's real user is what Ansible takes as the remote user.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_run_as
+    env:
+      - name: FLEET_SSM_RUN_AS
+    ini:
+      - section: fleet_ssm
+        key: run_as
+  route:
+    description:
+      - How commands reach the node. V(session) is a data channel of Session Manager; V(auto) takes what the node is good for.
+      - V(run_command) is not available yet.
+    type: str
+    default: auto
+    choices: [auto, session, run_command]
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_route
+    env:
+      - name: FLEET_SSM_ROUTE
+    ini:
+      - section: fleet_ssm
+        key: route
+  python:
+    description:
+      - The Python interpreter on the node, 3.6 or newer, for the part of this plugin that runs there. It need not be the one that runs modules.
+      - Unless it is set, the usual ones are tried.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_python
+    env:
+      - name: FLEET_SSM_PYTHON
+    ini:
+      - section: fleet_ssm
+        key: python
+  timeout:
+    description:
+      - Seconds without a sign of life from the node after which its connection counts as lost. A command may run as long as it likes.
+    type: int
+    default: 60
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_timeout
+      - name: ansible_ssm_timeout
+    env:
+      - name: FLEET_SSM_TIMEOUT
+    ini:
+      - section: fleet_ssm
+        key: timeout
+  connect_timeout:
+    description:
+      - Seconds in which a session must be ready.
+    type: int
+    default: 30
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_connect_timeout
+    env:
+      - name: FLEET_SSM_CONNECT_TIMEOUT
+    ini:
+      - section: fleet_ssm
+        key: connect_timeout
+  control_persist:
+    description:
+      - Seconds for which sessions, and the process that holds them, stay open after the last use.
+    type: int
+    default: 60
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_control_persist
+    env:
+      - name: FLEET_SSM_CONTROL_PERSIST
+    ini:
+      - section: fleet_ssm
+        key: control_persist
+  control_path_dir:
+    description:
+      - The folder of the socket of the process that holds the sessions. It is made with mode 0700.
+    type: str
+    default: ~/.ansible/cp
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_control_path_dir
+    env:
+      - name: FLEET_SSM_CONTROL_PATH_DIR
+    ini:
+      - section: fleet_ssm
+        key: control_path_dir
+  reconnection_retries:
+    description:
+      - How often to try again to open a session, and to deliver a command that is known not to have reached the node.
+      - A command that may have started is never started again.
+    type: int
+    default: 3
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_retries
+      - name: ansible_ssm_reconnection_retries
+    env:
+      - name: FLEET_SSM_RECONNECTION_RETRIES
+    ini:
+      - section: fleet_ssm
+        key: reconnection_retries
+  use_tty:
+    description:
+      - Whether commands run by a become plugin get a controlling terminal. Their streams remain pipes, so output is not changed by it.
+      - V(auto) gives it to become plugins that read the password from a terminal, such as C(su) and C(doas). Take V(always) where sudoers demands C(requiretty).
+    type: str
+    default: auto
+    choices: [auto, always, never]
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_use_tty
+    env:
+      - name: FLEET_SSM_USE_TTY
+    ini:
+      - section: fleet_ssm
+        key: use_tty
+  payload_size:
+    description:
+      - Bytes of payload in one message to the node. What AWS takes beyond the default is not documented.
+    type: int
+    default: 1024
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_payload_size
+    env:
+      - name: FLEET_SSM_PAYLOAD_SIZE
+    ini:
+      - section: fleet_ssm
+        key: payload_size
+  send_window:
+    description:
+      - The most messages that may be on their way to the node at once.
+    type: int
+    default: 2048
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_send_window
+    env:
+      - name: FLEET_SSM_SEND_WINDOW
+    ini:
+      - section: fleet_ssm
+        key: send_window
+  mux_log:
+    description:
+      - A file to which the process that holds the sessions writes its log, for finding faults. It holds no secrets and no output.
+    type: path
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_mux_log
+    env:
+      - name: FLEET_SSM_MUX_LOG
+    ini:
+      - section: fleet_ssm
+        key: mux_log
+"""
+
+    # What amazon.aws.aws_ssm takes and this connection has no use for, so that moving over is one line.
+    AWS_SSM = r"""
+options:
+  bucket_name:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_name
+  bucket_endpoint_url:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_endpoint_url
+  bucket_sse_mode:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_sse_mode
+  bucket_sse_kms_key_id:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_sse_kms_key_id
+  s3_addressing_style:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_s3_addressing_style
+  plugin:
+    description:
+      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. The C(session-manager-plugin) binary is not needed.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_plugin
+"""

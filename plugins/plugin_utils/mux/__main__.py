@@ -1,0 +1,28 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m ….mux`, or `python path/to/plugin_utils/mux`: the mux itself, and its command line for people."""
+
+from __future__ import annotations
+
+import sys
+
+if not __package__:  # run by its path: make the folders above it packages, without Ansible's loader
+    from pathlib import Path
+
+    _here = Path(__file__).resolve().parent
+    if sys.path and Path(sys.path[0] or ".").resolve() == _here:
+        del sys.path[0]  # its modules are no top-level ones
+    sys.path.insert(0, str(_here.parents[1]))
+    __package__ = f"{_here.parent.name}.{_here.name}"
+    import importlib
+
+    importlib.import_module(__package__)
+
+if len(sys.argv) == 4 and sys.argv[1:3] == ["serve", "--socket"]:
+    from .daemon import run
+
+    run(sys.argv[3])
+else:
+    from .command_line import main
+
+    sys.exit(main(sys.argv[1:]))

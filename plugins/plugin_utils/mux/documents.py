@@ -1,0 +1,54 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ladder of session documents: what each rung is and promises, best first.
+
+1. The collection's own pair (JSON in `documents/`): the runner by the first, its output by the second at full speed.
+2. The public `AWS-StartInteractiveCommand`: nothing to set up; output at the speed of a terminal.
+3. The account's default shell document: the same, and the command is typed at the shell's prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+OWN_INPUT = "FleetSSM-Input"
+OWN_OUTPUT = "FleetSSM-Output"
+ROOT_INPUT = "FleetSSM-RootInput"
+ROOT_OUTPUT = "FleetSSM-RootOutput"
+PUBLIC = "AWS-StartInteractiveCommand"
+DEFAULT_SHELL = ""
+"""The empty name: StartSession without a document takes the account's default."""
+SHELL_PREFERENCES = "SSM-SessionManagerRunShell"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How a node's sessions are started."""
+
+    document: str
+    """Of the session in which the runner lives; empty: none is named."""
+    output_document: str | None = None
+    """Of the session that only brings output; `None`: there is none."""
+    typed: bool = False
+    """The command is typed at a prompt instead of being the document's parameter `command`."""
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return self.document or f"the default shell document ({SHELL_PREFERENCES})"
+
+
+def ladder(document: str, output_document: str | None, run_as: str | None) -> Sequence[Rung]:
+    """The rungs to try, in order, for the options of the same names."""
+    own = Rung(ROOT_INPUT, ROOT_OUTPUT) if run_as == "root" else Rung(OWN_INPUT, OWN_OUTPUT)
+    if document == "auto":
+        return (own, Rung(PUBLIC), Rung(DEFAULT_SHELL, typed=True))
+    if document in (OWN_INPUT, ROOT_INPUT):
+        return (Rung(document, output_document or document.replace("Input", "Output")),)
+    if document == SHELL_PREFERENCES:
+        return (Rung(document, output_document, typed=True),)
+    if document == PUBLIC:
+        return (Rung(document, output_document),)
+    # Someone's own: most likely one that takes a command, else a shell. Only a try tells, without a permission to read documents.
+    return (Rung(document, output_document), Rung(document, output_document, typed=True))

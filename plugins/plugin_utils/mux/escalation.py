@@ -1,0 +1,127 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answering a become plugin's prompt, and taking prompt and success line out of the output, as the ssh plugin does.
+
+No I/O, and nothing imported from Ansible: the become plugin is whatever has its methods. Unlike with ssh the streams are
+known apart, also the terminal's, so the password goes where the prompt came from.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from .protocol import FrameType
+
+
+class Become(Protocol):
+    """What is used of a become plugin."""
+
+    name: str
+    success: str
+    prompt: object
+
+    def expect_prompt(self) -> bool: ...
+
+    def check_password_prompt(self, b_output: bytes) -> bool: ...
+
+    def check_success(self, b_output: bytes) -> bool: ...
+
+    def check_incorrect_password(self, b_output: bytes) -> bool: ...
+
+    def check_missing_password(self, b_output: bytes) -> bool: ...
+
+    def get_option(self, option: str) -> object: ...
+
+
+class EscalationError(Exception):
+    """The password is wrong or missing."""
+
+
+class _State(enum.Enum):
+    PROMPT = "a prompt is expected"
+    SUCCESS = "the success line is expected"
+    RUNNING = "the command itself runs"
+
+
+class Escalation:
+    """One command's way through a become plugin."""
+
+    def __init__(self, become: Become | None) -> None:
+        self._become = become
+        self._pending: dict[FrameType, bytes] = {}
+        self._answer: tuple[bool, bytes] | None = None
+        self.asks_password = become is not None and become.expect_prompt()
+        self._state = _State.RUNNING if become is None else _State.PROMPT if self.asks_password else _State.SUCCESS
+
+    @classmethod
+    def of(cls, become: Become | None, command: str) -> Escalation:
+        """For a command that went through ``become``, or not: core leaves it out where the user is the same."""
+        return cls(become if become is not None and become.success and become.success in command else None)
+
+    @property
+    def active(self) -> bool:
+        """Whether the command goes through a become plugin."""
+        return self._become is not None
+
+    @property
+    def wants_tty(self) -> bool:
+        """Whether the plugin's program is one that talks to a terminal: core's mark for that is a prompt of any text."""
+        return self._become is not None and (bool(getattr(self._become, "require_tty", False)) or self._become.prompt is True)
+
+    @property
+    def watching(self) -> bool:
+        """Whether output must still be examined."""
+        return self._state is not _State.RUNNING
+
+    @property
+    def blocks_input(self) -> bool:
+        """Whether the command's own input must wait: it would be taken for a password."""
+        return self.asks_password and self.watching
+
+    def examine(self, stream: FrameType, data: bytes) -> bytes:
+        """What of a piece of output belongs to the command.
+
+        :raises EscalationError: the output says that the password is wrong or missing.
+        """
+        become = self._become
+        assert become is not None
+        data = self._pending.pop(stream, b"") + data
+        kept: list[bytes] = []
+        lines = data.splitlines(keepends=True)
+        for index, line in enumerate(lines):
+            if not self.watching:
+                kept.extend(lines[index:])
+                return b"".join(kept)
+            if self.asks_password and become.check_password_prompt(line):
+                if self._state is _State.SUCCESS:
+                    raise EscalationError(f"Incorrect {become.name} password")
+                self._state = _State.SUCCESS
+                password = str(become.get_option("become_pass")).encode("utf-8", "surrogateescape")
+                self._answer = (stream is FrameType.TTY, password + b"\n")
+            elif become.check_success(line):
+                if line.endswith(b"\n"):
+                    self._state = _State.RUNNING
+                else:
+                    self._pending[stream] = line  # its newline would else be taken for output
+            elif become.check_incorrect_password(line):
+                raise EscalationError(f"Incorrect {become.name} password")
+            elif become.check_missing_password(line):
+                raise EscalationError(f"Missing {become.name} password")
+            elif line.endswith((b"\n", b"\r")):
+                kept.append(line)
+            else:
+                self._pending[stream] = line
+        if not self.watching:
+            kept.append(self._pending.pop(stream, b""))
+        return b"".join(kept)
+
+    def take_answer(self) -> tuple[bool, bytes] | None:
+        """The password and a newline, once, when it is due; and whether it goes to the terminal rather than to stdin."""
+        answer, self._answer = self._answer, None
+        return answer
+
+    def rest(self) -> dict[FrameType, bytes]:
+        """What was held back as an incomplete line, at the command's end."""
+        pending, self._pending = self._pending, {}
+        return pending

@@ -1,0 +1,383 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node, connected: a session with a runner in it, perhaps a second session for its output, and the work that they carry.
+
+All of it runs in the mux's event loop. The runner client and the lifecycle of each work do no I/O; here bytes move between
+them and the sessions, and time passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..datachannel.client import ChannelError, SessionClient
+from ..datachannel.events import Closed, ExitCode, Output
+from ..runner import events as runner_events
+from ..runner.client import PTY, RunnerClient
+from .errors import RequestError, unreachable
+from .protocol import ErrorKind, FrameType
+from .work import Exec, Get, Put, Work
+
+KEEPALIVE = 30.0
+"""Seconds of quiet after which the runner is pinged, so that its dead-man timer (180 s) does not strike."""
+
+PROBE_AFTER = 5.0
+"""Seconds without a byte from the node after which it is asked for a sign of life before it is given new work."""
+
+PROBE_TIMEOUT = 5.0
+
+_INPUT_STEP = 128 * 1024
+_PROMPT_QUIET = 0.3
+"""Seconds of quiet after a shell's first output that mean it waits at its prompt."""
+
+
+class NodeChannel:
+    """A runner on a node and what it is doing.
+
+    :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
+    """
+
+    def __init__(
+        self,
+        session: SessionClient,
+        runner: RunnerClient,
+        *,
+        typed: bool,
+        on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
+        log: logging.Logger,
+    ) -> None:
+        self.session = session
+        self.runner = runner
+        self.ready: runner_events.Ready | None = None
+        self.opened_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._typed = typed
+        self._on_lost = on_lost
+        self._log = log
+        self._carrier: SessionClient | None = None
+        self._is_ready: asyncio.Future[runner_events.Ready] = self._loop.create_future()
+        self._first_output = asyncio.Event()
+        self._works: dict[int, Work] = {}
+        self._probed: list[Work] = []
+        self._probe: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._last_received = self._last_sent = self._last_work = self._loop.time()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+        self._banner = bytearray()
+        self.done_count = 0
+
+    # Opening and closing
+
+    async def open(self) -> runner_events.Ready:
+        """Connect and wait until the runner is ready; the caller sets the time limit and closes the channel if this fails.
+
+        :raises RequestError: the session ended before that; the text holds what it wrote.
+        """
+        try:
+            await self.session.open()
+        except ChannelError as error:
+            raise unreachable(str(error)) from error
+        self._task(self._read(self.session, PTY))
+        if self._typed:
+            await self._first_output.wait()
+            while self._loop.time() - self._last_received < _PROMPT_QUIET:
+                await asyncio.sleep(_PROMPT_QUIET / 3)
+            await self.session.write(self.runner.session_command().encode() + b"\n")
+        self._task(self._write())
+        self.ready = await self._is_ready
+        self.opened_at = self._last_work = self._loop.time()
+        self._tick()
+        return self.ready
+
+    async def attach(self, carrier: SessionClient, number: int) -> None:
+        """Use a second session for the runner's output; if it fails, output goes on by the first."""
+        try:
+            await carrier.open()
+        except ChannelError as error:
+            self._log.info("no fast way for output: %s", error)
+            self.runner.carrier_lost(number)
+            await carrier.close()
+            return
+        self._carrier = carrier
+        self._task(self._read(carrier, number))
+
+    async def close(self) -> None:
+        """End the runner and the sessions in order, within some seconds. Works that are left are reported as lost."""
+        if not self._ended and self.ready is not None:
+            self.runner.shutdown()
+            data = self.runner.data_to_send()
+            try:
+                async with asyncio.timeout(1.0):
+                    await self.session.write(data)
+            except (ChannelError, TimeoutError):
+                pass
+        self._end("the connection to the node was closed")
+        closing = [self.session.close()]
+        if self._carrier is not None:
+            closing.append(self._carrier.close())
+        await asyncio.gather(*closing, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+
+    # Work
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes work."""
+        return self.ready is not None and not self._ended
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has work."""
+        return bool(self._works or self._probed)
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last work ended, on the loop's clock; `None` while it has work."""
+        return None if self.busy else self._last_work
+
+    def submit(self, work: Work) -> None:
+        """Start a work now; or, after a time without a sign from the node, as soon as it gives one."""
+        if self._loop.time() - self._last_received > PROBE_AFTER:
+            self._probed.append(work)
+            if self._probe is None:
+                self.runner.ping()
+                self._wake.set()
+                self._probe = self._loop.call_later(PROBE_TIMEOUT, self._probe_failed)
+        else:
+            self._start(work)
+
+    def _start(self, work: Work) -> None:
+        if work.cancelled:
+            work.fail(RequestError(ErrorKind.FAILED, "cancelled before it started"))
+            return
+        action = work.action
+        runner = self.runner
+        assert self.ready is not None
+        if isinstance(action, Exec):
+            number = runner.exec(action.command.encode("utf-8", "surrogateescape"), tty=action.tty)
+        elif isinstance(action, Put):
+            checksum = bytes.fromhex(action.sha256) if action.sha256 else None
+            number = runner.put(action.path.encode("utf-8", "surrogateescape"), mode=action.mode, size=action.size, sha256=checksum)
+        else:
+            number = runner.get(action.path.encode("utf-8", "surrogateescape"))
+        self._works[number] = work
+        work.lifecycle.handed_over()
+        work.changed = lambda: self._changed(number)
+        work.consumed = lambda count: self._consumed(number, count)
+        self._changed(number)
+        self._wake.set()
+
+    def _changed(self, number: int) -> None:
+        """Move input to the runner as far as it may go, and grant the worker as much again."""
+        work = self._works[number]
+        if work.cancelled:
+            work.cancelled = False
+            self.runner.cancel(number)
+            self._wake.set()
+            return
+        moved = 0
+        while work.input and (room := min(self.runner.writable(number), _INPUT_STEP)):
+            piece = bytes(work.input[:room])
+            del work.input[:room]
+            self.runner.stdin(number, piece)
+            moved += len(piece)
+        if moved:
+            work.sink.credit(moved)
+        if work.tty_input:
+            self.runner.tty_input(number, bytes(work.tty_input))
+            work.tty_input.clear()
+        if work.input_ended and not work.input:
+            work.input_ended = False
+            self.runner.stdin_eof(number)
+        self._wake.set()
+
+    def _consumed(self, number: int, count: int) -> None:
+        self.runner.consumed(number, count)
+        self._wake.set()
+
+    def _probe_failed(self) -> None:
+        self._probe = None
+        waiting, self._probed = self._probed, []
+        self._log.info("no sign of life")
+        if self._works:
+            # Commands run there: silence decides about them, later. New work goes elsewhere.
+            self._on_lost(self, "the node gives no sign of life", waiting)
+        else:
+            self._end("the node gives no sign of life", waiting)
+
+    # Bytes
+
+    async def _read(self, session: SessionClient, carrier: int) -> None:
+        receive, dispatch = self.runner.receive, self._dispatch
+        async for event in session.events():
+            if isinstance(event, Output):
+                self._last_received = self._loop.time()
+                if self.ready is None:
+                    self._note_banner(event.data)
+                if carrier and event.stream != "stdout":
+                    continue
+                for found in receive(event.data, carrier):
+                    dispatch(found)
+                self._wake.set()
+            elif isinstance(event, ExitCode):
+                continue
+            elif carrier:
+                self._log.info("the fast way for output ended: %s", event.reason)
+                self.runner.carrier_lost(carrier)
+                self._wake.set()
+                self._carrier = None
+            else:
+                self._end(self._closed_reason(event))
+
+    async def _write(self) -> None:
+        """Send what the runner client has to say, in pieces, so that the session's own back-pressure works."""
+        runner, session, wake = self.runner, self.session, self._wake
+        try:
+            while True:
+                data = runner.data_to_send()
+                if data:
+                    self._last_sent = self._loop.time()
+                    await session.write(data)
+                else:
+                    await wake.wait()
+                    wake.clear()
+        except ChannelError as error:
+            self._end(str(error))
+
+    def _dispatch(self, event: runner_events.Event) -> None:
+        if isinstance(event, runner_events.Stdout):
+            self._output(event.id, FrameType.STDOUT, event.data)
+        elif isinstance(event, runner_events.Stderr):
+            self._output(event.id, FrameType.STDERR, event.data)
+        elif isinstance(event, runner_events.Exited):
+            if work := self._take(event.id):
+                work.finish(FrameType.EXITED, returncode=event.returncode, signal=event.signal, left_open=event.left_open)
+        elif isinstance(event, runner_events.Credit):
+            if event.id in self._works:
+                self._changed(event.id)
+        elif isinstance(event, runner_events.Tty):
+            self._output(event.id, FrameType.TTY, event.data)
+        elif isinstance(event, runner_events.PutFile | runner_events.GotFile):
+            if work := self._take(event.id):
+                mode = event.mode if isinstance(event, runner_events.GotFile) else None
+                work.finish(FrameType.DONE, size=event.size, sha256=event.sha256.hex() if event.sha256 else None, mode=mode)
+        elif isinstance(event, runner_events.Failed):
+            if work := self._take(event.id):
+                work.lifecycle.finished()
+                missing = event.code == "ENOENT" and isinstance(work.action, Get)
+                work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, event.message))
+        elif isinstance(event, runner_events.Pong):
+            self._probe_answered()
+        elif isinstance(event, runner_events.Ready):
+            if not self._is_ready.done():
+                self._is_ready.set_result(event)
+        elif isinstance(event, runner_events.ProtocolError):
+            self._end(event.message)
+
+    def _output(self, number: int, kind: FrameType, data: bytes) -> None:
+        work = self._works.get(number)
+        if work is None:
+            self.runner.consumed(number, len(data))
+            return
+        work.lifecycle.output_passed_on()
+        work.sink.output(kind, data)
+
+    def _take(self, number: int) -> Work | None:
+        self._last_work = self._loop.time()
+        self.done_count += 1
+        return self._works.pop(number, None)
+
+    def _probe_answered(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+            waiting, self._probed = self._probed, []
+            for work in waiting:
+                self._start(work)
+
+    # Time and end
+
+    def _tick(self) -> None:
+        """Ping in quiet times; give up a channel that is silent for longer than its works allow."""
+        if self._ended:
+            return
+        now = self._loop.time()
+        silent = now - self._last_received
+        patience = min((work.silence for work in self._works.values()), default=0.0)
+        if self._works and silent > patience:
+            self._end(f"the node was silent for {silent:.0f} s")
+            return
+        quiet_limit = min(KEEPALIVE, max(1.0, patience / 3)) if self._works else KEEPALIVE
+        if silent >= quiet_limit or now - self._last_sent >= KEEPALIVE:
+            self.runner.ping()
+            self._wake.set()
+        self._timer = self._loop.call_later(min(quiet_limit, 5.0) if self._works else 5.0, self._tick)
+
+    def _end(self, reason: str, undelivered: Sequence[Work] = ()) -> None:
+        """The channel is no more: everything that it carried is reported, once."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
+        if not self._is_ready.done():
+            self._is_ready.set_exception(unreachable(reason))
+            self._is_ready.exception()  # it may be that nobody waits any more
+        works = [*self._works.values(), *self._probed, *undelivered]
+        self._works.clear()
+        self._probed.clear()
+        self._on_lost(self, reason, works)
+
+    def _note_banner(self, data: bytes) -> None:
+        """Keep what the session wrote before it was ready: if it never is, that says why."""
+        if len(self._banner) < 4096:
+            self._banner += data[:4096]
+        self._first_output.set()
+
+    @property
+    def banner(self) -> str:
+        """What the session wrote before it was ready, printable, one line."""
+        text = bytes(self._banner).decode("utf-8", "replace")
+        return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:500]
+
+    def _closed_reason(self, event: Closed) -> str:
+        if self.ready is None:
+            wrote = f"; it wrote: {self.banner}" if self.banner else ""
+            return f"the session ended before the runner was ready: {event.reason or 'no reason given'}{wrote}"
+        return f"the session ended: {event.reason or 'no reason given'}"
+
+    def _task(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a task of the channel failed", exc_info=error)
+            self._end(f"internal error: {type(error).__name__}: {error}")
+
+    def status(self) -> dict[str, Any]:
+        """Figures for people."""
+        stats = self.session.stats
+        carrier = self._carrier.stats if self._carrier is not None else None
+        return {
+            "session": self.session.session_id,
+            "output_session": self._carrier.session_id if self._carrier is not None else None,
+            "running": len(self._works),
+            "finished": self.done_count,
+            "rtt_ms": round(stats.rtt_ms, 2),
+            "bytes_sent": stats.bytes_sent,
+            "bytes_received": stats.bytes_received + (carrier.bytes_received if carrier else 0),
+            "retransmissions": stats.retransmissions,
+            "reconnects": stats.reconnects,
+            "silent_s": round(self._loop.time() - self._last_received, 1),
+        }
