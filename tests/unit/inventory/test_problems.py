@@ -1,0 +1,65 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors of AWS in words that help."""
+
+from __future__ import annotations
+
+import botocore.exceptions
+import pytest
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import parse_accounts
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import explain, merge
+
+ROLE = "arn:aws:iam::222222222222:role/FleetOperator"
+CALLER = "arn:aws:sts::222222222222:assumed-role/FleetOperator/me"
+(ACCOUNT,) = parse_accounts([{"role_arn": ROLE}], {})
+(BY_PROFILE,) = parse_accounts([{"profile": "prod"}], {})
+
+
+def refused(code: str, message: str) -> botocore.exceptions.ClientError:
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, "Any")
+
+
+def test_missing_action_is_named_with_account_region_and_caller() -> None:
+    error = explain(ACCOUNT, "us-east-1", "ec2:DescribeInstances", refused("UnauthorizedOperation", f"User: {CALLER} is not authorized."))
+    assert all(word in str(error) for word in ("222222222222", "us-east-1", f"ec2:DescribeInstances is not allowed for {CALLER}.", "Allow the action"))
+
+
+def test_missing_action_for_hybrid_tags_says_how_to_do_without() -> None:
+    assert "hybrid: false" in str(explain(ACCOUNT, "us-east-1", "tag:GetResources", refused("AccessDeniedException", "no")))
+
+
+def test_role_that_cannot_be_assumed() -> None:
+    text = str(explain(ACCOUNT, None, "sts:AssumeRole", refused("AccessDenied", f"User: {CALLER} is not authorized to perform: sts:AssumeRole")))
+    assert all(word in text for word in (ROLE, "sts:AssumeRole", "trust policy", "external_id", CALLER))
+
+
+def test_expired_credentials_of_a_profile() -> None:
+    assert "aws sso login --profile prod" in str(explain(BY_PROFILE, "x", "ec2:DescribeInstances", refused("ExpiredTokenException", "expired")))
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (botocore.exceptions.NoCredentialsError(), "AWS_PROFILE"),
+        (botocore.exceptions.ProfileNotFound(profile="prod"), "Correct 'profile'"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="https://ec2.eu-centrl-1.amazonaws.com"), "'regions'"),
+        (botocore.exceptions.SSOTokenLoadError(profile_name="prod", error_msg="x"), "aws sso login --profile prod"),
+        (refused("ThrottlingException", "Rate exceeded"), "max_workers"),
+        (refused("AuthFailure", "x"), "enabled in this account"),
+        (refused("InternalError", "An internal error."), "InternalError: An internal error."),
+    ],
+)
+def test_remedies(error: Exception, word: str) -> None:
+    assert word in str(explain(BY_PROFILE, "eu-centrl-1", "ec2:DescribeInstances", error))
+
+
+def test_one_problem_for_all_regions_of_an_account() -> None:
+    errors = [explain(ACCOUNT, region, "ec2:DescribeInstances", refused("UnauthorizedOperation", "")) for region in ("us-east-1", "eu-central-1")]
+    other = explain(BY_PROFILE, "us-east-1", "ec2:DescribeInstances", refused("UnauthorizedOperation", ""))
+    problems = merge([*errors, other])
+    assert [(problem.label, problem.regions) for problem in problems] == [
+        (ACCOUNT.label, ("eu-central-1", "us-east-1")),
+        (BY_PROFILE.label, ("us-east-1",)),
+    ]
+    assert "regions eu-central-1, us-east-1:" in str(problems[0])
