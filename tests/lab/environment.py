@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .world import OPERATOR_ROLE, World
+from .spec import OPERATOR_ROLE
+
+if TYPE_CHECKING:
+    from .world import World
 
 
 def describe(world: World, pid: int) -> dict[str, Any]:

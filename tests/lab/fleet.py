@@ -13,10 +13,10 @@ from typing import Any
 from . import moto_bridge
 from .dispatch import Dispatcher
 from .model import Activation, Node, NodeKind, NodeSpec, NodeStatus
-from .spec import NodeDefinition
+from .spec import NODE_ROLE, NodeDefinition
 from .ssm_api.activations import new_activation
 from .state import ManagedNode, random_hex
-from .world import NODE_ROLE, World
+from .world import World
 
 _log = logging.getLogger(__name__)
 

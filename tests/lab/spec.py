@@ -17,6 +17,11 @@ from .model import NodeKind, NodeUser
 ACCOUNTS = ("111111111111", "222222222222")
 REGIONS = ("eu-central-1", "us-east-1")
 
+#: What every account has: a user with a key, a role that the operators of all accounts may assume, the nodes' role.
+OPERATOR_USER = "operator"
+OPERATOR_ROLE = "FleetOperator"
+NODE_ROLE = "FleetNode"
+
 #: The default fleet: name, role, account, region.
 _DEFAULT = (
     ("web-1", "web", 0, 0),
@@ -41,7 +46,7 @@ class NodeDefinition:
     users: Sequence[NodeUser] = ()
     python: bool = True
     hybrid: bool = False
-    profile: str | None = "FleetNode"  #: instance profile of EC2 nodes; None: none, so the agent has no credentials
+    profile: str | None = NODE_ROLE  #: instance profile of EC2 nodes; None: none, so the agent has no credentials
     state: str = "running"  #: running | stopped | terminated
     registered: bool = False  #: known to SSM before its agent ever runs; simulated nodes always are
     platform_type: str = "Linux"

@@ -17,11 +17,8 @@ from .permissions import Permissions
 from .request_log import RequestLog
 from .sessions import Sessions
 from .settings import Settings
+from .spec import NODE_ROLE, OPERATOR_ROLE, OPERATOR_USER
 from .state import ActivationRecord, Inventory
-
-OPERATOR_ROLE = "FleetOperator"
-NODE_ROLE = "FleetNode"
-OPERATOR_USER = "operator"
 
 
 @dataclass
