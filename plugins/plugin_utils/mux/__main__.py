@@ -14,6 +14,7 @@ if not __package__:  # run by its path: make the folders above it packages, with
         del sys.path[0]  # its modules are no top-level ones
     sys.path.insert(0, str(_here.parents[1]))
     __package__ = f"{_here.parent.name}.{_here.name}"
+    __spec__ = None  # it would contradict that
     import importlib
 
     importlib.import_module(__package__)

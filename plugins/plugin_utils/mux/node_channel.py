@@ -271,7 +271,10 @@ class NodeChannel:
             if work := self._take(event.id):
                 work.lifecycle.finished()
                 missing = event.code == "ENOENT" and isinstance(work.action, Get)
-                work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, event.message))
+                message = event.message
+                if isinstance(work.action, Put | Get) and work.action.path not in message:
+                    message = f"{work.action.path}: {message}"
+                work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, message))
         elif isinstance(event, runner_events.Pong):
             self._probe_answered()
         elif isinstance(event, runner_events.Ready):

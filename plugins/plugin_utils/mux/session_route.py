@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..datachannel.client import DataKey, SessionClient, SessionGone, StartedSession
 from ..datachannel.settings import ChannelSettings
@@ -23,9 +24,6 @@ from .protocol import ErrorKind
 from .request import ConnectionOptions
 from .work import Work
 
-if TYPE_CHECKING:
-    from .server import Mux
-
 ASK_AFTER = 6.0
 """Seconds without READY after which AWS is asked whether the node is connected at all."""
 
@@ -36,10 +34,21 @@ _FORGET_AFTER = 600.0
 _TARGET_KEPT = 300.0
 
 
+class Surroundings(Protocol):
+    """What routes share."""
+
+    log: logging.Logger
+    node_locks: dict[tuple[str | None, str], asyncio.Lock]
+    """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
+
+    def make_room(self) -> None:
+        """Called before a node is opened."""
+
+
 class SessionRoute:
     """One node by one identity, document and user; at most one channel takes new work at a time."""
 
-    def __init__(self, mux: Mux, identity: Identity, options: ConnectionOptions) -> None:
+    def __init__(self, mux: Surroundings, identity: Identity, options: ConnectionOptions) -> None:
         self._mux = mux
         self._identity = identity
         self._options = options

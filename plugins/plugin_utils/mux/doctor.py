@@ -1,0 +1,211 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`doctor HOST`: goes the way to a node layer by layer, and says which one fails and what to do about it.
+
+It runs in a process of its own with sessions of its own, so what it sees does not depend on a mux that is running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from . import targets
+from .errors import RequestError
+from .identity import CredentialsError, Identity, IdentityKey
+from .lifecycle import Lifecycle
+from .protocol import FrameType
+from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
+from .session_route import SessionRoute
+from .work import Exec, Work
+
+_LIMIT = 60.0
+_T = TypeVar("_T")
+_LIBRARIES = ("botocore", "websockets", "cryptography")
+
+
+class _Failed(Exception):
+    """A layer failed; the rest cannot be tried."""
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Examine a host; 0 if everything works."""
+    try:
+        options = _options(parsed)
+        asyncio.run(_examine(options))
+    except (_Failed, OptionError) as error:
+        _say("FAILED", str(error))
+        return 1
+    return 0
+
+
+def _options(parsed: argparse.Namespace) -> ConnectionOptions:
+    values: dict[str, Any] = {"host": parsed.host}
+    values.update({name: os.environ[f"FLEET_SSM_{name.upper()}"] for name in FIELD_NAMES if f"FLEET_SSM_{name.upper()}" in os.environ and name != "host"})
+    if parsed.inventory:
+        values.update(_from_inventory(parsed.inventory, parsed.host))
+    values.update({name: value for name in FIELD_NAMES if (value := getattr(parsed, f"option_{name}", None)) is not None})
+    return ConnectionOptions.from_mapping({name: _converted(name, value) for name, value in values.items()})
+
+
+def _from_inventory(inventories: list[str], host: str) -> dict[str, Any]:
+    """The connection variables of a host, as ansible-inventory gives them; templates in them are not resolved."""
+    program = shutil.which("ansible-inventory", path=os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", ""))))
+    if program is None:
+        raise _Failed("ansible-inventory is not found, so --inventory cannot be read")
+    arguments = [part for inventory in inventories for part in ("-i", inventory)]
+    done = subprocess.run([program, *arguments, "--host", host], capture_output=True, text=True, timeout=_LIMIT, check=False)
+    if done.returncode:
+        raise _Failed(f"ansible-inventory: {done.stderr.strip()}")
+    variables: Mapping[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = {}
+    for name in FIELD_NAMES:
+        aliases = {"host": ("ansible_host", "ansible_aws_ssm_instance_id", "ansible_ssm_instance_id")}.get(name, (f"ansible_aws_ssm_{name}",))
+        for variable in (*aliases, f"ansible_ssm_{name}"):
+            if variable in variables:
+                found[name] = variables[variable]
+    return found
+
+
+def _converted(name: str, value: Any) -> Any:
+    kind = _KINDS[name]
+    if isinstance(value, str) and "int" in kind:
+        try:
+            return int(value)
+        except ValueError:
+            raise OptionError(f"the option '{name}' must be a number, not {value!r}") from None
+    if isinstance(value, str) and "bool" in kind:
+        return value.lower() in ("1", "true", "yes", "on")
+    return value
+
+
+_KINDS = {field.name: str(field.type) for field in dataclasses.fields(ConnectionOptions)}
+
+
+async def _examine(options: ConnectionOptions) -> None:
+    versions = []
+    for name in _LIBRARIES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            raise _Failed(f"the Python library {name} is missing for {sys.executable}: pip install {name}") from None
+    _say("libraries", f"Python {sys.version.split()[0]}, {', '.join(versions)}")
+    loop = asyncio.get_running_loop()
+    identity = Identity(IdentityKey.of(options, credential_environment()), {})
+    await _credentials(identity)
+    node_id = await _step("target", targets.resolve(identity, options.host, loop.time() + _LIMIT))
+    _say("target", f"{options.host} is {node_id}")
+    await _registration(identity, node_id)
+    await _session(identity, dataclasses.replace(options, host=node_id))
+
+
+async def _credentials(identity: Identity) -> None:
+    try:
+        settings = await identity.settings()
+    except (CredentialsError, ValueError) as error:
+        raise _Failed(f"credentials: {error}") from error
+    if not settings.region:
+        raise _Failed("region: none is known; give --region, or set AWS_REGION or a region in the profile")
+    try:
+        who = await identity.call("sts", "get_caller_identity", deadline=asyncio.get_running_loop().time() + 20, resource="*")
+    except Exception as error:
+        raise _Failed(f"credentials: {identity.explain(error, 'sts:GetCallerIdentity', '*')}") from error
+    _say("credentials", f"{identity.label}: {who['Arn']} in account {who['Account']}, region {settings.region}")
+
+
+async def _registration(identity: Identity, node_id: str) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    try:
+        page = await identity.call(
+            "ssm", "describe_instance_information", deadline=deadline, resource="*", Filters=[{"Key": "InstanceIds", "Values": [node_id]}]
+        )
+    except Exception as error:
+        _say("registration", f"unknown: {identity.explain(error, 'ssm:DescribeInstanceInformation', '*')}")
+        return
+    if not page["InstanceInformationList"]:
+        raise _Failed(f"registration: {await targets.why_not_connected(identity, node_id, deadline)}")
+    entry = page["InstanceInformationList"][0]
+    platform = " ".join(str(entry.get(name, "")) for name in ("PlatformType", "PlatformName", "PlatformVersion"))
+    _say("registration", f"{entry.get('PingStatus')}, agent {entry.get('AgentVersion')}, {platform}")
+    if entry.get("PingStatus") != "Online":
+        raise _Failed(f"agent: {await targets.why_not_connected(identity, node_id, deadline)}")
+
+
+async def _session(identity: Identity, options: ConnectionOptions) -> None:
+    host = _Host()
+    route = SessionRoute(host, identity, options)
+    try:
+        began = time.monotonic()
+        facts = await _step("session", route.open(options, make_reason(None, playbook="the doctor of fleet.ssm")))
+        _say("session", f"{facts['document']}, ready in {time.monotonic() - began:.2f} s as {facts['user']}")
+        if facts["kind"] == "python":
+            _say("python", f"{facts['python']} ({facts['executable']}) on {facts['platform']}")
+        else:
+            _say("python", "none from 3.6 on was found on the node: only raw and script work; install one, or set the option python")
+        answer = _Answer()
+        began = time.monotonic()
+        route.submit(Work(Exec("echo fleet", tty=False, takes_input=False), answer, Lifecycle(0), silence=options.timeout), options)
+        output = await _step("command", answer.result)
+        if output != b"fleet\n":
+            raise _Failed(f"command: 'echo fleet' gave {output!r}")
+        _say("command", f"answered in {(time.monotonic() - began) * 1000:.1f} ms")
+    finally:
+        await route.close()
+
+
+async def _step(layer: str, work: Awaitable[_T]) -> _T:
+    try:
+        async with asyncio.timeout(_LIMIT):
+            return await work
+    except RequestError as error:
+        raise _Failed(f"{layer}: {error}") from error
+    except TimeoutError:
+        raise _Failed(f"{layer}: no answer within {_LIMIT:.0f} s") from None
+
+
+class _Host:
+    """What a route needs of the process around it."""
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("fleet.ssm.doctor")
+        self.log.setLevel(logging.CRITICAL)
+        self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
+
+    def make_room(self) -> None:
+        """There is one session only."""
+
+
+class _Answer:
+    """Gathers one command's output."""
+
+    def __init__(self) -> None:
+        self.result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._output = bytearray()
+
+    def output(self, kind: FrameType, data: bytes) -> None:
+        if kind is FrameType.STDOUT:
+            self._output += data
+
+    def credit(self, count: int) -> None:
+        pass
+
+    def done(self, kind: FrameType, **fields: object) -> None:
+        self.result.set_result(bytes(self._output))
+
+    def failed(self, error: RequestError) -> None:
+        self.result.set_exception(error)
+
+
+def _say(layer: str, text: str) -> None:
+    print(f"{layer + ':':14} {text}", flush=True)
