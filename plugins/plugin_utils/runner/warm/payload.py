@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ..frames import fields
 from . import archive
-from .fields import pack
 
 # The command line.
 
@@ -192,7 +192,7 @@ class WarmJob:
     def encode(self) -> bytes:
         """For the node, without the recipe's blobs."""
         environment = b"\0".join(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in self.environment.items())
-        return pack([self.recipe.key, self.time, self.success.encode(), environment, self.date.encode(), self.params.encode()])
+        return fields([self.recipe.key, self.time, self.success.encode(), environment, self.date.encode(), self.params.encode()])
 
 
 @dataclass
@@ -227,7 +227,7 @@ class Recipes:
             digest = hashlib.sha256(member).digest()
             blobs[digest] = known.get(digest, member)
         hashes = b"".join(hashlib.sha256(member).digest() for member in parts.members)
-        blob = pack([order.encode(), *(piece.encode() for piece in pieces), parts.skeleton, hashes])
+        blob = fields([order.encode(), *(piece.encode() for piece in pieces), parts.skeleton, hashes])
         key = hashlib.sha256(blob).digest()
         return Recipe(key, {key: blob, **blobs}), parts.time
 

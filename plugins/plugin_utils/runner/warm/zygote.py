@@ -10,7 +10,7 @@ would have sent on standard input runs in a child instead, in the interpreter's 
 Standard library only, CPython 3.8 or newer on Linux; exempt from the collection's type hints (it travels to the node).
 It must not print, leave a descriptor to a child, or import what a payload might not want imported.
 
-MAIN (globals of ``__main__``), SUCCESS (become's line of this start), IDLE and AGE (s) come with the start.
+MAIN (globals of ``__main__``), SUCCESS (become's line of this start) and AGE (s) come with the start.
 Standard input is one end of a stream socket whose other end the keeper holds; no more than the program comes on it, and
 one message goes back: HELLO, with a descriptor of the socket that is used from then on (SOCK_SEQPACKET):
 
@@ -20,27 +20,28 @@ one message goes back: HELLO, with a descriptor of the socket that is used from 
 The data file holds the job's own part, which only the child reads (it has the module's arguments), then new blobs.
 """
 
+import sys
+
+if __name__ == "zygote":
+    # The interpreter's first entry in sys.path is the current directory: nothing of ours may come from there.
+    PATH = list(sys.path)
+    sys.path[:] = [entry for entry in PATH if entry not in ("", ".")]
+
 import _ast
 import _imp
 import _signal as signal
+import _socket
 import binascii
 import errno
 import gc
+import importlib
 import os
 import select
 import struct
-import sys
 import time
+import warnings
 import zipimport
 import zlib
-
-# The interpreter's first entry in sys.path is the current directory: nothing of ours may come from there.
-PATH = list(sys.path)
-sys.path[:] = [entry for entry in PATH if entry not in ("", ".")]
-
-import _socket
-import importlib
-import warnings
 
 try:
     from _sha2 import sha256  # 3.12 and later
@@ -337,9 +338,9 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self.library = Library()
         self.jobs = {}  # process -> job
+        self.ending = set()  # processes that were told to end
         self.open = True
         self.oldest = time.monotonic() + AGE
-        self.idle = time.monotonic() + IDLE
 
     def serve(self):
         """Returns in each child, with the code it is to run in ``__main__``."""
@@ -347,11 +348,7 @@ class Zygote:
         poll.register(self.control, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
         while True:
-            limit = (self.idle if self.jobs == {} else float("inf")) if self.open else 0.0
-            if not self.jobs and (limit <= time.monotonic() or self.oldest <= time.monotonic()):
-                os._exit(0)
-            wait = min(limit, self.oldest) - time.monotonic()
-            ready = dict(poll.poll(max(0, wait) * 1000 + 1 if not self.jobs else None))
+            ready = dict(poll.poll())
             if self.wake in ready:
                 os.read(self.wake, 4096)
                 self.reap()
@@ -364,22 +361,36 @@ class Zygote:
         try:
             self.control.send(REPORT.pack(kind, job, value))
         except OSError:
-            os._exit(0)
+            self.end()
 
     def reap(self):
         while self.jobs:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
+            self.ending.discard(pid)
             job = self.jobs.pop(pid, None)
             if job is not None:
                 self.report(b"E", job, status)
-        self.idle = time.monotonic() + IDLE
+
+    def end(self):
+        """The keeper is gone. What it told to end, ends; other jobs outlive it, as commands would."""
+        deadline = time.monotonic() + 2.0
+        while self.ending and time.monotonic() < deadline:
+            select.select([self.wake], [], [], deadline - time.monotonic())
+            while self.ending:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                self.ending.discard(pid)
+        for pid in self.ending:
+            self.kill(pid, signal.SIGKILL)
+        os._exit(0)
 
     def receive(self):
         message, control, _flags, _address = self.control.recvmsg(256, _socket.CMSG_SPACE(4 * 4), _socket.MSG_CMSG_CLOEXEC)
         if not message:
-            os._exit(0)
+            self.end()
         fds = [fd for _level, _kind, data in control for fd in struct.unpack("%di" % (len(data) // 4), data)]
         try:
             if message[:1] == b"J" and len(fds) == 4:
@@ -387,6 +398,7 @@ class Zygote:
             if message[:1] == b"K":
                 _kind, job, number = KILL.unpack(message)
                 for pid in [pid for pid in self.jobs if self.jobs[pid] == job]:
+                    self.ending.add(pid)
                     self.kill(pid, number)
         finally:
             for fd in fds:
@@ -463,11 +475,12 @@ def hide_this_file():
     sys.excepthook = hook
 
 
-code = Zygote().serve()
-try:
-    exec(code, MAIN)
-except SystemExit:
-    raise
-except BaseException:
-    hide_this_file()
-    raise
+if __name__ == "zygote":
+    code = Zygote().serve()
+    try:
+        exec(code, MAIN)
+    except SystemExit:
+        raise
+    except BaseException:
+        hide_this_file()
+        raise

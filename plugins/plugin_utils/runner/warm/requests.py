@@ -1,0 +1,72 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks a runner to run module payloads in warm interpreters. Controller side, without I/O.
+
+One ``WarmRequests`` belongs to one RunnerClient, and knows what that one's node holds already.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from ..client import RunnerClient
+from ..events import Failed
+from ..frames import EXTENSION, fields
+from ..requests import argv_of, to_bytes
+from .payload import WarmJob
+
+#: `Failed.code`: nothing was started; run the same as an ordinary command.
+NOT_STARTED: Final = "EAGAIN"
+#: `Failed.code`: the module may have run, wholly or in part.
+UNKNOWN: Final = "EOWNERDEAD"
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def keeper_source() -> bytes:
+    """The runner's part, with the zygote's text in it."""
+    zygote = (_HERE / "zygote.py").read_text(encoding="utf-8")
+    return f"ZYGOTE = {zygote!r}\n".encode() + (_HERE / "keeper.py").read_bytes()
+
+
+class WarmRequests:
+    def __init__(self, client: RunnerClient) -> None:
+        self._client = client
+        self._loaded = False
+        self._known: set[bytes] = set()
+
+    def submit(
+        self,
+        job: WarmJob,
+        *,
+        secret: bytes = b"",
+        tty: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | bytes | None = None,
+    ) -> int:
+        """Run a job. The request's events are those of ``RunnerClient.exec``, or ``Failed`` with a code of this file.
+
+        stdin is for the password alone: ``stdin_eof`` follows when it has been said, or at once if none will be asked for. Jobs
+        share an interpreter only if they have the same `secret`: give something that stands for the become password (never itself).
+        """
+        if not self._loaded:
+            self._client.load("warm", keeper_source())
+            self._loaded = True
+        argv = argv_of(job.command)
+        variables = [part for name, value in (env or {}).items() for part in (to_bytes(name), to_bytes(value))]
+        head = struct.pack("!BHH", tty, len(argv), len(variables) // 2)
+        request = head + fields([to_bytes(cwd) if cwd else b"", *argv, *variables])
+        fresh = [part for name, part in job.recipe.blobs.items() if name not in self._known]
+        self._known.update(job.recipe.blobs)
+        key = fields([job.key.encode("utf-8", "surrogateescape"), secret])
+        return self._client.extension(EXTENSION, fields([request, key, job.encode()]) + fields(fresh))
+
+    def failed(self, event: Failed) -> None:
+        """Tell of a failed request of ours: the node may have forgotten what it held."""
+        if event.code == NOT_STARTED:
+            self._known.clear()
