@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.controller import Controller
+from tests.integration.controller import Controller, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab
 
@@ -36,23 +36,37 @@ def connection_variables(lab: Lab, name: str) -> dict[str, Any]:
     return variables
 
 
+@pytest.fixture(scope="session")
+def shared_home(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home directory, and so a mux, for all tests that do not care."""
+    home = tmp_path_factory.mktemp("home")
+    yield home
+    stop_mux(home, lab.env())
+
+
 @pytest.fixture
-def controller(lab: Lab, tmp_path: Path) -> Iterator[Controller]:
+def controller(lab: Lab, shared_home: Path, tmp_path: Path) -> Controller:
     """A controller whose inventory holds the first node, as ``web-1``."""
+    made = Controller(tmp_path / "controller", lab.env(), shared_home)
+    made.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_python_interpreter="/usr/bin/python3")
+    return made
+
+
+@pytest.fixture
+def own_controller(lab: Lab, tmp_path: Path) -> Iterator[Controller]:
+    """The same with a home, and so a mux, of its own."""
     made = Controller(tmp_path / "controller", lab.env())
     made.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_python_interpreter="/usr/bin/python3")
     yield made
-    made.stop_mux()
+    stop_mux(made.home, lab.env())
 
 
 @pytest.fixture
-def connect(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., DirectConnection]]:
+def connect(lab: Lab, shared_home: Path) -> Iterator[Callable[..., DirectConnection]]:
     """Makes a connection plugin as a worker has it, to call its methods and see bytes."""
     with ExitStack() as stack:
 
         def make(name: str = "web-1", **variables: Any) -> DirectConnection:
-            home = tmp_path / "direct"
-            home.mkdir(exist_ok=True)
-            return stack.enter_context(DirectConnection(home, lab.env(), {**connection_variables(lab, name), **variables}))
+            return stack.enter_context(DirectConnection(shared_home, lab.env(), {**connection_variables(lab, name), **variables}))
 
         yield make

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An Ansible controller of its own for a test: home, inventory, environment, and what a run gave back.
 
-Every controller has a home directory of its own, so it has a mux of its own as well; :meth:`Controller.stop_mux`
-ends it. Results are read from the JSON callback, never scraped from text.
+A home directory has one mux, which all controllers with that home share; :func:`stop_mux` ends it. Results are read
+from the JSON callback, never scraped from text.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ class Run:
 class Controller:
     """A folder with a home, an inventory and the environment to run Ansible's programs against a lab."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], home: Path | None = None) -> None:
         self.folder = folder
-        self.home = folder / "home"
-        self.home.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.home = home or folder / "home"
+        self.home.mkdir(exist_ok=True)
         self.inventory = folder / "inventory.yml"
         inherited = {name: os.environ[name] for name in ("LANG", "LC_ALL", "PATH", "TERM") if name in os.environ}
         self.environment: dict[str, str] = {
@@ -122,15 +123,21 @@ class Controller:
         return Run(done.returncode, done.stdout, done.stderr, report)
 
     def tasks(self, *tasks: dict[str, Any], hosts: str = "all", arguments: tuple[str, ...] = (), timeout: float = 300,
-              environment: Mapping[str, str] | None = None, **play: Any) -> Run:
-        """Run one play of these tasks, without facts unless asked for."""
-        return self.playbook([{"hosts": hosts, "gather_facts": False, **play, "tasks": list(tasks)}], *arguments, timeout=timeout, **(environment or {}))
+              nodes_environment: Mapping[str, str] | None = None, **play: Any) -> Run:
+        """Run one play of these tasks, without facts unless asked for; ``nodes_environment`` is the play's ``environment``."""
+        keywords = {"hosts": hosts, "gather_facts": False, "environment": dict(nodes_environment or {}), **play, "tasks": list(tasks)}
+        return self.playbook([keywords], *arguments, timeout=timeout)
 
     def mux(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The mux's command line for people, with this controller's environment."""
-        return subprocess.run([sys.executable, str(MUX), *arguments], cwd=self.folder, env=self.environment, text=True,
-                              capture_output=True, timeout=60, check=False)
+        return run_mux(self.environment, *arguments)
 
-    def stop_mux(self) -> None:
-        """End this controller's mux and what it holds open."""
-        self.mux("stop")
+
+def run_mux(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The mux's command line for people; ``HOME`` of the environment says which mux."""
+    return subprocess.run([sys.executable, str(MUX), *arguments], env=dict(environment), text=True, capture_output=True, timeout=60, check=False)
+
+
+def stop_mux(home: Path, environment: Mapping[str, str]) -> None:
+    """End the mux of a home directory and what it holds open."""
+    run_mux({"PATH": os.environ["PATH"], **environment, "HOME": str(home)}, "stop")

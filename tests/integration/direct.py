@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +13,7 @@ from typing import Any
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import become_loader, connection_loader, init_plugin_loader
 
-from tests.integration.controller import COLLECTIONS, MUX
+from tests.integration.controller import COLLECTIONS
 
 _loaded = False
 
@@ -28,7 +26,7 @@ def _load_collections() -> None:
 
 
 class DirectConnection:
-    """A connection plugin with its options set from host variables; its mux ends with the ``with`` block."""
+    """A connection plugin with its options set from host variables. Within the ``with`` block its environment is the process's."""
 
     def __init__(self, home: Path, environment: Mapping[str, str], variables: Mapping[str, Any]) -> None:
         self._environment = {**environment, "HOME": str(home), "USER": os.environ.get("USER", "root")}
@@ -51,7 +49,6 @@ class DirectConnection:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.plugin.close()
-        subprocess.run([sys.executable, str(MUX), "stop"], env={**os.environ}, capture_output=True, timeout=60, check=False)
         os.environ.clear()
         os.environ.update(self._saved)
 

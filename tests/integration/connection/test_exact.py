@@ -112,8 +112,8 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(connect: C
     connection = connect()
     source = tmp_path / "source"
     source.write_bytes(b"content")
-    for path in ("/no/such/folder/file", "/tmp", "/proc/version"):
-        with pytest.raises(AnsibleError, match=path):
+    for path, named in (("/no/such/folder/file", "/no/such/folder"), ("/tmp", "/tmp"), ("/proc/version", "/proc/version")):
+        with pytest.raises(AnsibleError, match=named):
             connection.plugin.put_file(str(source), path)
     assert connection.execute("ls /no 2>&1")[0] != 0
 
@@ -127,14 +127,17 @@ def test_big_files(connect: Connect, tmp_path: Path) -> None:
     assert back.read_bytes() == source.read_bytes()
 
 
-def test_non_utf8_locale(controller: Controller) -> None:
+@pytest.mark.parametrize("locale", ["C", "POSIX", "de_DE.ISO-8859-1"])
+def test_non_utf8_locale_of_the_node(controller: Controller, locale: str) -> None:
     run = controller.tasks(
-        {"name": "raw", "ansible.builtin.raw": "printf '\\374\\344'; printf caf\\\\303\\\\251"},
+        {"name": "raw", "ansible.builtin.raw": "printf 'caf\\303\\251'; printf '\\374' | od -An -tx1"},
         {"name": "command", "ansible.builtin.command": "echo 汉语"},
-        environment={"LANG": "C", "LC_ALL": "C"},
+        {"name": "file", "ansible.builtin.copy": {"content": "汉语", "dest": "/tmp/汉语-locale", "mode": "0644"}},
+        nodes_environment={"LC_ALL": locale, "LANG": locale},
     ).check()
     assert run.result("command")["stdout"] == "汉语"
-    assert run.result("raw")["stdout"].endswith("café")
+    assert run.result("raw")["stdout"].startswith("café")
+    assert run.result("file")["size"] == len("汉语".encode())
 
 
 def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:

@@ -1,0 +1,306 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong between controller and node: the run goes on, or says what is unknown; nothing runs twice or stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+
+from tests.integration.conftest import connection_variables
+from tests.integration.controller import Controller, Run, run_mux
+from tests.integration.direct import DirectConnection
+from tests.lab import Lab, LabNode
+
+Connect = Callable[..., DirectConnection]
+
+
+@pytest.fixture(autouse=True)
+def no_fault_is_left(lab: Lab) -> Iterator[None]:
+    yield
+    lab.clear_faults()
+    lab.clear_permissions()
+
+
+@pytest.fixture
+def node(lab: Lab) -> LabNode:
+    """The node that is harmed; another one than most tests use."""
+    return lab.node("web-2")
+
+
+def later(seconds: float, action: Callable[[], Any]) -> threading.Timer:
+    """Do something in the middle of a command."""
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer
+
+
+def counting(mark: str, seconds: float = 4) -> str:
+    """A command that writes a line to a file, takes its time, and says so; the line shows how often it ran."""
+    return f"echo run >> /tmp/count-{mark}; for i in 1 2 3 4 5 6 7 8; do echo $i; sleep {seconds / 8}; done; echo done"
+
+
+def runs(node: LabNode, mark: str) -> int:
+    return len(node.run(f"cat /tmp/count-{mark} 2>/dev/null || true").stdout.splitlines())
+
+
+WHOLE = (0, b"1\n2\n3\n4\n5\n6\n7\n8\ndone\n", b"")
+
+
+# The run goes on
+
+
+@pytest.mark.parametrize("side", ["client", "agent"])
+def test_websocket_cut(lab: Lab, connect: Connect, node: LabNode, side: str) -> None:
+    mark = f"cut-{side}"
+    connection = connect(node.name)
+    connection.execute("true")
+    timers = [later(delay, lambda: lab.cut(side, node=node.node_id)) for delay in (0.5, 1.5, 3)]
+    assert connection.execute(counting(mark)) == WHOLE
+    for timer in timers:
+        timer.join()
+    assert runs(node, mark) == 1
+
+
+def test_agent_restart_in_mid_command(connect: Connect, node: LabNode) -> None:
+    connection = connect(node.name)
+    connection.execute("true")
+    timer = later(1, node.restart_agent)
+    assert connection.execute(counting("restart", 6)) == WHOLE
+    timer.join()
+    assert runs(node, "restart") == 1
+
+
+@pytest.mark.slow
+def test_controllers_network_away_for_thirty_seconds(lab: Lab, connect: Connect, node: LabNode) -> None:
+    connection = connect(node.name)
+    connection.execute("true")
+    timer = later(1, lambda: lab.network_away(30, "client"))
+    assert connection.execute(counting("away", 8)) == WHOLE
+    timer.join()
+    assert runs(node, "away") == 1
+
+
+def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> None:
+    """The time-out is for silence of the channel, not for how long a command takes or is silent."""
+    connection = connect(node.name, ansible_ssm_timeout=5)
+    assert connection.execute("echo run >> /tmp/count-long; sleep 12; echo done") == (0, b"done\n", b"")
+    assert runs(node, "long") == 1
+
+
+def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None:
+    lab.throttle("ssm:StartSession", rate=1, burst=1)
+    lab.fault_calls("ssm:*", status=500, ratio=0.3)
+    names = [node.name for node in lab.nodes()]
+    own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_python_interpreter="/usr/bin/python3")
+    run = own_controller.tasks({"name": "command", "ansible.builtin.command": "hostname"}, arguments=("--forks", "6")).check()
+    assert {host: result["stdout"] for _, host, result in run.tasks()} == {name: name for name in names}
+
+
+def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) -> None:
+    there = next(node for node in lab.nodes() if node.account != lab.account)
+    own_controller.hosts({there.name: connection_variables(lab, there.name)}, ansible_python_interpreter="/usr/bin/python3")
+    own_controller.tasks({"name": "before", "ansible.builtin.command": "true"}).check()
+    assert lab.expire_credentials(role="FleetOperator") > 0
+    tasks = [{"name": "same session", "ansible.builtin.command": "true"}, {"ansible.builtin.meta": "reset_connection"},
+             {"name": "new session", "ansible.builtin.command": "hostname"}]  # fmt: skip
+    assert own_controller.tasks(*tasks).check().result("new session")["stdout"] == there.name
+
+
+# The outcome is unknown, and said so
+
+
+def test_node_that_crashes_in_mid_command(connect: Connect, node: LabNode) -> None:
+    connection = connect(node.name, ansible_ssm_timeout=10)
+    connection.execute("true")
+    timer = later(1, node.crash)
+    try:
+        with pytest.raises(AnsibleConnectionFailure, match=r"(?is)unknown.*not (run|started) again|not (run|started) again.*unknown"):
+            connection.execute("echo run >> /var/tmp/count-crash; sleep 20; echo done")
+    finally:
+        timer.join()
+        node.start()
+    assert len(node.run("cat /var/tmp/count-crash").stdout.splitlines()) == 1
+    assert connection.execute("echo back") == (0, b"back\n", b"")
+
+
+@pytest.mark.slow
+def test_agent_killed_hard(connect: Connect, node: LabNode) -> None:
+    """Session workers live on, or the outcome is unknown: either is right, running twice is not."""
+    connection = connect(node.name)
+    connection.execute("true")
+    timers = [later(1, node.kill_agent), later(20, node.start)]
+    try:
+        assert connection.execute(counting("killed", 30)) == WHOLE
+    except AnsibleConnectionFailure as error:
+        assert "unknown" in str(error)
+    for timer in timers:
+        timer.join()
+    assert runs(node, "killed") == 1
+
+
+# Unreachable, at once and with the reason
+
+
+def unreachable(controller: Controller, variables: dict[str, Any]) -> str:
+    """The message of a host that cannot be reached."""
+    controller.hosts({"lost": variables})
+    started = time.monotonic()
+    run: Run = controller.tasks({"name": "ping", "ansible.builtin.ping": {}}, timeout=60)
+    took = time.monotonic() - started
+    result = run.result("ping")
+    assert result.get("unreachable") is True, result
+    assert took < 15, "ten seconds, and Ansible's own start"
+    return str(result["msg"])
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("stopped", "stopped"), ("terminated", "terminated"), ("never registered", "never"), ("agent gone", "lost|not connected|ConnectionLost|offline")],
+)
+def test_nodes_that_cannot_be_reached(lab: Lab, controller: Controller, state: str, words: str) -> None:
+    kind = {"never registered": "none"}.get(state, "process")
+    (node,) = lab.add({"name": f"lost-{state.replace(' ', '-')}", "kind": kind})
+    try:
+        {"stopped": node.stop, "terminated": node.terminate, "agent gone": node.kill_agent}.get(state, lambda: None)()
+        message = unreachable(controller, connection_variables(lab, node.node_id))
+        assert node.node_id in message
+        assert any(word.lower() in message.lower() for word in words.split("|")), message
+    finally:
+        if state != "terminated":
+            node.terminate()
+
+
+def test_an_instance_that_does_not_exist(lab: Lab, controller: Controller) -> None:
+    variables = {**connection_variables(lab, "web-1"), "ansible_ssm_instance_id": "i-0123456789abcdef0"}
+    assert "i-0123456789abcdef0" in unreachable(controller, variables)
+
+
+def test_a_name_that_is_not_unique_lists_the_candidates(lab: Lab, controller: Controller) -> None:
+    node = lab.node("web-1")
+    (twin,) = lab.add({"name": "twin", "kind": "simulated", "tags": {"Name": "web-1"}, "account": node.account, "region": node.region})
+    try:
+        variables = {**connection_variables(lab, "web-1"), "ansible_ssm_instance_id": "web-1"}
+        message = unreachable(controller, variables)
+        assert node.node_id in message
+        assert twin.node_id in message
+    finally:
+        twin.terminate()
+
+
+def test_a_missing_permission_is_named(lab: Lab, own_controller: Controller) -> None:
+    lab.deny("ssm:StartSession")
+    assert "ssm:StartSession" in unreachable(own_controller, connection_variables(lab, "web-1"))
+
+
+def test_unknown_credentials(lab: Lab, own_controller: Controller) -> None:
+    variables = {**connection_variables(lab, "web-1"), "ansible_ssm_access_key": "AKIAUNKNOWN000000000", "ansible_ssm_secret_key": "x" * 40}
+    message = unreachable(own_controller, variables)
+    assert "xxxxxxxx" not in message
+
+
+# Nothing is left open
+
+
+def open_sessions(lab: Lab) -> int:
+    return len(lab.sessions(active=True))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def test_control_persist_ends_mux_and_sessions(lab: Lab, own_controller: Controller) -> None:
+    before = open_sessions(lab)
+    own_controller.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_ssm_control_persist=2)
+    own_controller.tasks({"name": "command", "ansible.builtin.command": "true"}).check()
+    assert open_sessions(lab) > before
+    wait_for(lambda: open_sessions(lab) == before, 15, "sessions stay open after control_persist")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_controller_that_is_ended_leaves_no_command(lab: Lab, own_controller: Controller, how: signal.Signals) -> None:
+    node = lab.node("web-1")
+    seconds = 3000 + how
+    path = own_controller.write_playbook(f"- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.command: sleep {seconds}\n")
+    process = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
+    find = f"pgrep -f '[s]leep {seconds}' || true"
+    wait_for(lambda: node.run(find).stdout != "", 30, "the command does not start")
+    os.killpg(process.pid, how)
+    process.communicate(timeout=30)
+    wait_for(lambda: node.run(find).stdout == "", 15, "the command goes on")
+
+
+def test_a_killed_mux_is_replaced_and_leaves_no_command(lab: Lab, own_controller: Controller, connect: Connect) -> None:
+    own_controller.tasks({"name": "first", "ansible.builtin.command": "true"}).check()
+    status = run_mux(own_controller.environment, "status").stdout
+    pid = next(int(word.strip("(),:")) for word in status.split() if word.strip("(),:").isdigit())
+    os.kill(pid, signal.SIGKILL)
+    own_controller.tasks({"name": "second", "ansible.builtin.command": "true"}).check()
+
+
+def test_output_without_end_can_be_cancelled(lab: Lab, controller: Controller) -> None:
+    node = lab.node("web-1")
+    run = controller.tasks({"name": "yes", "ansible.builtin.raw": "yes fleet-endless", "timeout": 4, "ignore_errors": True}, timeout=60)
+    assert "timed out" in str(run.result("yes")).lower()
+    wait_for(lambda: node.run("pgrep -f '[f]leet-endless' || true").stdout == "", 15, "the command goes on")
+
+
+def test_reset_does_not_kill_another_workers_command(lab: Lab, controller: Controller) -> None:
+    variables = connection_variables(lab, "web-1")
+    controller.hosts({"one": variables, "two": variables}, ansible_python_interpreter="/usr/bin/python3")
+    plays = [{"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": [
+        {"name": "long", "ansible.builtin.raw": "sleep 5; echo whole", "when": "inventory_hostname == 'one'"},
+        {"name": "short", "ansible.builtin.raw": "sleep 1", "when": "inventory_hostname == 'two'"},
+        {"ansible.builtin.meta": "reset_connection", "when": "inventory_hostname == 'two'"},
+        {"name": "after", "ansible.builtin.raw": "echo after", "when": "inventory_hostname == 'two'"},
+    ]}]  # fmt: skip
+    run = controller.playbook(plays).check()
+    assert run.result("long", "one")["stdout"] == "whole\n"
+    assert run.result("after", "two")["stdout"] == "after\n"
+
+
+# Under lasting harm
+
+
+@pytest.mark.parametrize("tasks", [pytest.param(40, id="40-tasks"), pytest.param(2000, id="2000-tasks", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_tasks_under_loss_cuts_and_throttling(lab: Lab, own_controller: Controller, tasks: int) -> None:
+    """Two in a hundred frames are lost each way, websockets are cut, the API is throttled: each task runs once, and says the truth."""
+    names = [node.name for node in lab.nodes() if node.kind in ("process", "agent") and node.status == "running"]
+    own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_python_interpreter="/usr/bin/python3")
+    rounds = -(-tasks // len(names))
+    mark = f"/tmp/endurance-{tasks}"
+    lab.fault(loss=0.02)
+    lab.throttle("ssm:ResumeSession", rate=2, burst=2)
+    lab.throttle("ssm:StartSession", rate=2, burst=2)
+    ending = threading.Event()
+
+    def cut() -> None:
+        while not ending.wait(3):
+            lab.cut("client")
+            if not ending.wait(3):
+                lab.cut("agent")
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        loop = {"name": "append", "ansible.builtin.shell": f"echo {{{{ item }}}} >> {mark}; echo {{{{ item }}}}-{{{{ inventory_hostname }}}}", "loop":
+                list(range(rounds))}  # fmt: skip
+        run = own_controller.tasks(loop, arguments=("--forks", str(len(names))), timeout=1700).check()
+    finally:
+        ending.set()
+        cutter.join()
+        lab.clear_faults()
+    for _, host, result in run.tasks():
+        assert [item["stdout"] for item in result["results"]] == [f"{number}-{host}" for number in range(rounds)]
+        assert lab.node(host).run(f"cat {mark}; rm {mark}").stdout.split() == [str(number) for number in range(rounds)]
