@@ -112,6 +112,8 @@ ansible-lint: $(READY)
 	@python tests/tools/ansible_test_tree.py $(BUILD)
 	@cd $(TREE) && ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(BUILD):$(CURDIR)/collections ansible-lint --profile production --offline
 
+# Its own pip does not hear of PIP_QUIET.
 sanity: $(READY) ## ansible-test sanity
 	@python tests/tools/ansible_test_tree.py $(BUILD)
-	@cd $(TREE) && ansible-test sanity --venv --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no --truncate 0
+	@cd $(TREE) && ansible-test sanity --venv --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') --color no --truncate 0 2>&1 | \
+	  sed -u -e '/^Looking in /d' -e '/^WARNING: Location /d'

@@ -21,11 +21,16 @@ def collected(*selection: str) -> set[str]:
     return {line for line in done.stdout.splitlines() if "::" in line}
 
 
+def dry_run(*targets: str) -> str:
+    """The commands that ``make`` would run."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    command = ["make", "--dry-run", "--old-file=.venv/.ready", *targets]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def selections(*targets: str) -> list[list[str]]:
     """The arguments of each pytest that ``make`` would run for these targets."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    dry = subprocess.run(["make", "--dry-run", "--old-file=.venv/.ready", *targets], cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    commands = [shlex.split(line) for line in dry.stdout.splitlines() if line.startswith("pytest ")]
+    commands = [shlex.split(line) for line in dry_run(*targets).splitlines() if line.startswith("pytest ")]
     return [[word for word in command[1:] if word != "-q" and not word.startswith("--junit-xml")] for command in commands]
 
 
@@ -42,5 +47,4 @@ def test_every_case_is_in_test_or_in_test_long_and_not_in_both():
 
 
 def test_make_test_runs_the_parts_that_hold_tests():
-    dry = subprocess.run(["make", "--dry-run", "--old-file=.venv/.ready", "test"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
-    assert {"unit", "integration", "sanity", "molecule", "mypy", "docs", "ansible-lint", "ruff"} <= set(dry.stdout.split())
+    assert {"unit", "integration", "sanity", "molecule", "mypy", "docs", "ansible-lint", "ruff"} <= set(dry_run("test").split())

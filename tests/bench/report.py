@@ -1,0 +1,90 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of the README and the list of targets, from the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from .rows import Results, Row
+from .targets import Verdict, verdicts
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+
+#: Columns in this order, those that were measured.
+_TRANSPORTS = (
+    ("local", "local"), ("ssh", "ssh"), ("mitogen", "mitogen over ssh"), ("session", "**fleet.ssm**"), ("session_public", "fleet.ssm, public documents"),
+)  # fmt: skip
+
+
+
+def _marginal(row: Row) -> str:
+    return "–" if row.marginal_ms is None else f"{row.marginal_ms:.0f}"
+
+
+def _seconds(row: Row) -> str:
+    return f"{row.median_s:.2f}"
+
+
+def _rate(row: Row) -> str:
+    """5 MB from each host, in the time that the play took beyond an empty one."""
+    return "–" if not row.marginal_ms else f"{5 * row.hosts / (row.marginal_ms * row.tasks / 1000):.1f}"
+
+
+def _background_cpu(row: Row) -> str:
+    return f"{row.background_cpu_s:.2f}"
+
+
+_LINES: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+    ("mix", "ms a task: command, file, copy, stat, template", _marginal),
+    ("commands5x10", "ms a task: 5 hosts × 10 command", _marginal),
+    ("commands50x10", "ms a task: 50 hosts × 10 command", _marginal),
+    ("first", "s: one command, nothing open yet", _seconds),
+    ("first_connected", "s: one command, connection open", _seconds),
+    ("stdout5", "s: 5 MB of stdout", _seconds),
+    ("copy20", "s: 20 MB there and back", _seconds),
+    ("stdout20x5", "MB/s: 20 hosts × 5 MB of stdout", _rate),
+    ("stdout20x5", "CPU s of mux or ssh masters in that", _background_cpu),
+    ("empty1", "s: a play without tasks", _seconds),
+)
+
+
+def table(results: Results) -> str:
+    """Markdown: a line for each workload, become and latency; a column for each transport."""
+    shown = [(name, title) for name, title in _TRANSPORTS if any(row.transport == name for row in results.rows)]
+    machine = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    lines = [
+        f"Medians of at least {min(row.runs for row in results.rows)} interleaved runs on {results.date}: {machine['cpu']}, {machine['cores']} cores,",
+        f"Linux {machine['kernel']}; {versions}. Latency is one way.",
+        "",
+        "| | latency | " + " | ".join(title for _name, title in shown) + " |",
+        "|---|---|" + "---:|" * len(shown),
+    ]
+    for workload, title, figure in _LINES:
+        for become in (False, True):
+            for latency in sorted({row.latency_ms for row in results.rows}):
+                found = [results.find(name, workload, become=become, latency_ms=latency) for name, _title in shown]
+                if any(found):
+                    words = title + (", become root" if become else "")
+                    lines.append(f"| {words} | {latency} ms | " + " | ".join("–" if row is None else figure(row) for row in found) + " |")
+    return "\n".join(lines)
+
+
+def write_into(readme: Path, results: Results) -> None:
+    """Replace what stands between the marks."""
+    text = readme.read_text(encoding="utf-8")
+    head, _begin, rest = text.partition(BEGIN)
+    _old, _end, tail = rest.partition(END)
+    readme.write_text(f"{head}{BEGIN}\n{table(results)}\n{END}{tail}", encoding="utf-8")
+
+
+def target_lines(results: Results) -> Iterable[str]:
+    """One line for each target."""
+    for verdict in verdicts(results):
+        yield f"{_word(verdict):<8} {'–' if verdict.value is None else f'{verdict.value:.2f}':>8} ≤ {verdict.limit:<6.2f} {verdict.text}"
+
+
+def _word(verdict: Verdict) -> str:
+    return {None: "–", True: "ok", False: "MISSED"}[verdict.good]
