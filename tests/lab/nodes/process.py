@@ -22,7 +22,9 @@ from .root import RootSpec
 
 _PROJECT = Path(__file__).resolve().parents[3]
 #: Loads pid 1 as package "nodes" of its own: it needs nothing of `tests.lab`, which takes long to load.
-_START = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); from nodes.init import main; sys.exit(main())"
+_START = (
+    f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); from nodes.init import main; sys.exit(main())"
+)
 _STOP_TIMEOUT = 10.0
 _NSENTER = ("nsenter", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd")
 _ENTER_ENVIRONMENT = (
