@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType
 
 from .codec import MalformedMessage, Message, decode
-from .relay import Peer
+from .relay import Peer, channel_closed
 from .state import ManagedNode, Session
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,10 @@ class ControlChannel:
             "SchemaVersion": 1,
         }
         return await self.peer.send(Message("interactive_shell", json.dumps(payload).encode()).encode())
+
+    async def end_session(self, session: Session) -> bool:
+        """Send the order to end a session; False if the channel is broken."""
+        return await self.peer.send(channel_closed(session))
 
     async def _receive(self, message: Message) -> None:
         if message.message_type != "agent_task_complete":

@@ -116,12 +116,9 @@ class Relay:
             await (self._client_went(peer) if peer.side is Side.CLIENT else self._agent_went(peer))
 
     async def end(self, output: str = "") -> None:
-        """Tell both sides that the channel is closed."""
-        frame = self._channel_closed(output)
-        if self.agent is not None:
-            await self.agent.send(frame)
+        """Tell the client that the channel is closed; the agent learns it, if it does not know, by its control channel."""
         # What the agent said before comes first, however slow the network is.
-        await self._to_client.push(frame, exempt=True)
+        await self._to_client.push(channel_closed(self.session, output), exempt=True)
         self._to_agent.close()
 
     # -- coming and going
@@ -155,7 +152,7 @@ class Relay:
         if earlier is not None:
             earlier.cut()
         if not self.session.active:
-            await peer.send(self._channel_closed(""))
+            await peer.send(channel_closed(self.session))
             return
         if self.client is None and self.traffic.client_connects:
             await peer.send(Message("pause_publication", b"{}").encode())
@@ -217,21 +214,23 @@ class Relay:
             self.session.status = "Terminating"
             self._on_end(self.session)
 
-    def _channel_closed(self, output: str) -> bytes:
-        identity = uuid.uuid4()
-        created = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
-        payload = {
-            "MessageType": "channel_closed",
-            "MessageId": str(identity),
-            "DestinationId": self.session.node.node_id,
-            "SessionId": self.session.session_id,
-            "SchemaVersion": 1,
-            "CreatedDate": created,
-            "Output": output,
-        }
-        return Message("channel_closed", json.dumps(payload).encode(), message_id=identity).encode()
-
     async def _close_client_later(self, peer: Peer) -> None:
         await asyncio.sleep(2)
         if not peer.socket.closed:
             await peer.close()
+
+
+def channel_closed(session: Session, output: str = "") -> bytes:
+    """The frame that says that a session is over; `output` is what the agent's session plugin had to say."""
+    identity = uuid.uuid4()
+    created = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+    payload = {
+        "MessageType": "channel_closed",
+        "MessageId": str(identity),
+        "DestinationId": session.node.node_id,
+        "SessionId": session.session_id,
+        "SchemaVersion": 1,
+        "CreatedDate": created,
+        "Output": output,
+    }
+    return Message("channel_closed", json.dumps(payload).encode(), message_id=identity).encode()

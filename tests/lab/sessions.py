@@ -15,7 +15,7 @@ from typing import Any
 from .auth import Principal
 from .errors import AwsError
 from .faults import Faults, Side
-from .relay import Relay, Traffic
+from .relay import Relay, Traffic, channel_closed
 from .settings import Settings
 from .state import ManagedNode, Session, random_hex
 
@@ -99,6 +99,7 @@ class Sessions:
         """End a session for both sides. Ending one that has ended is no error, as on AWS."""
         session = self._sessions.get(session_id)
         if session is not None and session.ended is None:
+            await self._order_end(session)
             await self._end(session, "Terminated", reason)
 
     async def task_complete(self, session_id: str, status: str, output: str) -> None:
@@ -171,13 +172,20 @@ class Sessions:
             now, minute = time.monotonic(), self._settings.minute_seconds
             idle_end = session.relay.last_use + session.idle_minutes * minute
             last_end = begun + session.max_minutes * minute if session.max_minutes else idle_end
-            if now >= idle_end:
-                await self._end(session, "Terminated", "idle time-out")
-            elif session.max_minutes and now >= last_end:
-                await self._end(session, "Terminated", "longest duration reached")
+            if now >= min(idle_end, last_end):
+                await self._order_end(session)
+                await self._end(session, "Terminated", "idle time-out" if now >= idle_end else "longest duration reached")
             else:
                 # Waking now and then lets a changed length of minutes take effect.
                 await asyncio.sleep(min(min(idle_end, last_end) - now + 0.01, 5.0))
+
+    async def _order_end(self, session: Session) -> None:
+        """Tell the agent: by the control channel, as recorded; by the data channel if that is all there is."""
+        channel = session.node.channel
+        if channel is not None and await channel.end_session(session):
+            return
+        if session.relay is not None and session.relay.agent is not None:
+            await session.relay.agent.send(channel_closed(session))
 
     async def _end(self, session: Session, status: str, reason: str, output: str = "") -> None:
         self._mark_ended(session, status, reason)

@@ -118,7 +118,7 @@ class Session:
     @property
     def active(self) -> bool:
         """Whether it can still be resumed."""
-        return self.status in ACTIVE_STATES
+        return self.ended is None and self.status in ACTIVE_STATES
 
     @property
     def arn(self) -> str:

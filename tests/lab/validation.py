@@ -43,51 +43,56 @@ def parse_parameters(action: str, body: bytes) -> dict[str, Any]:
 
 
 def _problems(shape: Shape, value: Any, path: str) -> Any:
-    place = path[:1].lower() + path[1:]
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
-            yield _said(value, place, "be an object")
+            yield _said(value, path, "be an object")
             return
         for name in shape.required_members:
             if value.get(name) is None:
-                yield _said(None, f"{place}.{name}" if place else name[:1].lower() + name[1:], "not be null")
+                yield _said(None, _below(path, name), "not be null")
         for name, member in shape.members.items():
             if value.get(name) is not None:
-                yield from _problems(member, value[name], f"{path}.{name}" if path else name)
+                yield from _problems(member, value[name], _below(path, name))
         return
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if isinstance(shape, ListShape) and isinstance(value, list):
-        yield from _limits(len(value), low, high, value, place)
+        yield from _limits(len(value), low, high, value, path)
         for number, entry in enumerate(value, 1):
             yield from _problems(shape.member, entry, f"{path}.{number}.member")
     elif isinstance(shape, MapShape) and isinstance(value, dict):
         for key, entry in value.items():
             yield from _problems(shape.value, entry, f"{path}.{key}.member")
     elif shape.type_name == "string" and isinstance(value, str):
-        yield from _limits(len(value), low, high, value, place)
+        yield from _limits(len(value), low, high, value, path)
         pattern = shape.metadata.get("pattern")
         if pattern and not _fits(pattern, value):
-            yield _said(value, place, f"satisfy regular expression pattern: {pattern}")
+            yield _said(value, path, f"satisfy regular expression pattern: {pattern}")
         choices = getattr(shape, "enum", None)
         if choices and value not in choices:
-            yield _said(value, place, f"satisfy enum value set: [{', '.join(choices)}]")
+            yield _said(value, path, f"satisfy enum value set: [{', '.join(choices)}]")
     elif shape.type_name in ("integer", "long") and isinstance(value, int):
         if low is not None and value < low:
-            yield _said(value, place, f"have value greater than or equal to {low}")
+            yield _said(value, path, f"have value greater than or equal to {low}")
         if high is not None and value > high:
-            yield _said(value, place, f"have value less than or equal to {high}")
+            yield _said(value, path, f"have value less than or equal to {high}")
 
 
-def _limits(length: int, low: Any, high: Any, value: Any, place: str) -> Any:
+def _below(path: str, name: str) -> str:
+    """Members are named with a small first letter, unlike in the request."""
+    small = name[:1].lower() + name[1:]
+    return f"{path}.{small}" if path else small
+
+
+def _limits(length: int, low: Any, high: Any, value: Any, path: str) -> Any:
     if low is not None and length < int(low):
-        yield _said(value, place, f"have length greater than or equal to {low}")
+        yield _said(value, path, f"have length greater than or equal to {low}")
     if high is not None and length > int(high):
-        yield _said(value, place, f"have length less than or equal to {high}")
+        yield _said(value, path, f"have length less than or equal to {high}")
 
 
-def _said(value: Any, place: str, what: str) -> str:
+def _said(value: Any, path: str, what: str) -> str:
     shown = "null" if value is None else f"'{value}'"
-    prefix = f"Value {shown} at '{place}'" if value is not None else f"Value at '{place}'"
+    prefix = f"Value {shown} at '{path}'" if value is not None else f"Value at '{path}'"
     return f"{prefix} failed to satisfy constraint: Member must {what}"
 
 

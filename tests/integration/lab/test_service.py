@@ -88,9 +88,9 @@ async def test_terminate_session_tells_both_sides_and_forbids_to_resume(lab, nod
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        await agent.accept_session()
         await in_thread(lab.client("ssm").terminate_session, SessionId=started["SessionId"])
-        assert (await channel.receive()).message_type == "channel_closed"
+        assert (await agent.control.receive()).message_type == "channel_closed"
         assert (await client.receive()).message_type == "channel_closed"
         with pytest.raises(ClientError) as raised:
             await in_thread(lab.client("ssm").resume_session, SessionId=started["SessionId"])
@@ -115,8 +115,8 @@ async def test_idle_sessions_end(lab, node):
         async with agent_of(lab, node) as (agent, http):
             started = await in_thread(start, lab, node)
             client = await open_client(http, started)
-            _, channel = await agent.accept_session()
-            assert (await channel.receive()).message_type == "channel_closed"
+            await agent.accept_session()
+            assert (await agent.control.receive()).message_type == "channel_closed"
             assert (await client.receive()).message_type == "channel_closed"
     finally:
         lab.settings(minute_seconds=60)
