@@ -343,7 +343,7 @@ class Exec(Job):
         argv, rest = unpack(rest, arguments)
         pairs, rest = unpack(rest, 2 * variables)
         self.status, self.cancelled = None, False
-        self.sources, self.sinks, self.stdin, self.terminal = [], [], None, None
+        self.sources, self.sinks, self.stdin, self.terminal, self.slave = [], [], None, None, None
         self.counts = {STDOUT: 0, STDERR: 0, TTY: 0}
         environment = dict(runner.environment)
         if flags:
@@ -374,6 +374,9 @@ class Exec(Job):
             raise Refused(*reason(error))
         if not self.pid:
             self.become(theirs, argv, environment, cwd)
+        if flags:
+            # Without any opener the terminal would look ended to us, while the command may open /dev/tty only later.
+            self.slave = theirs.pop()
         for fd in theirs:
             close(fd)
         for fd in mine:
@@ -494,6 +497,7 @@ class Exec(Job):
         self.quiet = now() + QUIET
         failure = os.read(self.why, 4096)
         close(self.why)
+        self.close_slave()
         if failure:
             self.close_all()
             code, text = failure.split(b"\0", 1)
@@ -524,7 +528,13 @@ class Exec(Job):
         self.discard()
         self.runner.out.add(EXIT, self.number, struct.pack("!iQQQB", code, *(counts + (left_open,))))
 
+    def close_slave(self):
+        if self.slave is not None:
+            close(self.slave)
+            self.slave = None
+
     def close_all(self):
+        self.close_slave()
         for fd in {stream.fd for stream in self.sources + self.sinks}:
             close(fd)
         for source in self.sources:
