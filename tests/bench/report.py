@@ -18,7 +18,6 @@ _TRANSPORTS = (
 )  # fmt: skip
 
 
-
 def _marginal(row: Row) -> str:
     return "–" if row.marginal_ms is None else f"{row.marginal_ms:.0f}"
 

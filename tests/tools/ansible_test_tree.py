@@ -50,6 +50,14 @@ def copy_tree(target: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(target)], check=True)
 
 
+def link_dependencies(root: Path) -> None:
+    """Let ``root`` show the collections that this one depends on: documentation fragments and imports come from there."""
+    for namespace in sorted((REPOSITORY / "collections" / "ansible_collections").iterdir()):
+        link = root / namespace.name
+        if namespace.name != "fleet" and not link.is_symlink():
+            link.symlink_to(namespace)
+
+
 def stand_in_for_get_pip() -> None:
     """Leave the stand-in where ansible-test looks first, unless the real script is already there."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,7 +70,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="folder that shall hold ansible_collections/fleet/ssm")
-    copy_tree(parser.parse_args().root / "ansible_collections" / "fleet" / "ssm")
+    root: Path = parser.parse_args().root / "ansible_collections"
+    copy_tree(root / "fleet" / "ssm")
+    link_dependencies(root)
     stand_in_for_get_pip()
 
 
