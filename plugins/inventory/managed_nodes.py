@@ -192,7 +192,7 @@ notes:
   - An account or region that refuses is a warning that names the missing action, and its nodes are missing; with O(strict=true)
     it is an error. If none answers it is always an error. What is incomplete is not cached.
   - Access keys never become host variables. If an account is given by O(accounts[].access_key), give its hosts their keys by
-    C(ansible_ssm_access_key_id) and C(ansible_ssm_secret_access_key) from a vault; a profile or a role needs nothing.
+    C(ansible_ssm_access_key) and C(ansible_ssm_secret_key) from a vault; a profile or a role needs nothing.
   - Needs C(ec2:DescribeInstances) and C(ssm:DescribeInstanceInformation); C(tag:GetResources) where there are hybrid nodes,
     C(ec2:DescribeRegions) for O(regions=all), C(sts:AssumeRole) for roles.
   - Windows nodes get C(ansible_shell_type=powershell). The connection plugin's session route does not serve Windows.

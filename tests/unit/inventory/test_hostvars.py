@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ansible.vars.reserved import get_reserved_names
 
+from ansible_collections.fleet.ssm.plugins.doc_fragments.connection import ModuleDocFragment
 from ansible_collections.fleet.ssm.plugins.inventory.managed_nodes import DOCUMENTATION
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import OptionError, parse_accounts
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
@@ -53,3 +54,11 @@ def test_documented_variables_are_the_ones_that_exist() -> None:
     notes = " ".join(yaml.safe_load(DOCUMENTATION)["notes"])
     missing = [name for name in FIELDS if f"C({name})" not in notes]
     assert not missing
+
+
+def test_connection_plugin_knows_the_variables() -> None:
+    options = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    known = {variable["name"] for option in options.values() for variable in option.get("vars", ())}
+    (account,) = parse_accounts([{"profile": "hub", "role_arn": ROLE, "external_id": "x", "role_session_name": "me"}], {})
+    variables = connection_variables({**NODE, "platform": "windows"}, account).keys()
+    assert variables - known == {"ansible_connection", "ansible_shell_type"}
