@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from .environment import environment, write_inventory
 from .model import NodeKind
+from .proxy import Proxy
 from .spec import LabSpec, NodeDefinition, default_nodes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -366,6 +367,10 @@ class Lab:
     def clear_faults(self) -> None:
         """Switch all faults of frames and calls off."""
         self._control.call("DELETE", "/faults")
+
+    def proxy(self, user: str | None = None, password: str = "") -> Proxy:
+        """A proxy to be entered with `with`; AWS's own host names lead through it to this lab."""
+        return Proxy(("127.0.0.1", int(self.https_url.rpartition(":")[2])), user, password)
 
     # -- credentials and permissions
 

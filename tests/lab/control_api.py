@@ -239,7 +239,7 @@ def _as_json(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Respons
         try:
             body = json.loads(await request.read() or b"{}")
             return web.json_response(await handler(request, body))
-        except (ValueError, TypeError, KeyError, LookupError, TimeoutError) as problem:
+        except (ValueError, TypeError, LookupError, TimeoutError, RuntimeError) as problem:
             text = str(problem.args[0]) if problem.args else type(problem).__name__
             return web.json_response({"error": text}, status=400)
 

@@ -56,7 +56,9 @@ class Fleet:
 
     async def command(self, node: ManagedNode, verb: str) -> None:
         """Do one of the things a node or its instance can suffer; raises `ValueError` for another verb."""
-        if verb in ("start", "stop", "terminate") and not node.spec.hybrid:
+        if verb == "start" and node.runtime is not None and node.runtime.status is NodeStatus.AGENT_DOWN:
+            await node.runtime.restart_agent()
+        elif verb in ("start", "stop", "terminate") and not node.spec.hybrid:
             moto_bridge.change_state(node.spec.account, node.spec.region, node.node_id, verb)
             await self._reconcile(node)
         elif verb == "terminate":

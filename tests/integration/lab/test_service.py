@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import ClientError, ProxyConnectionError
 
 from tests.integration.lab.standin import agent_of, in_thread, open_client
 from tests.lab import Lab, LabNode
@@ -317,6 +318,29 @@ def test_tags_of_hybrid_nodes(lab):
     tags = {tag["Key"]: tag["Value"] for tag in ssm.list_tags_for_resource(**where)["TagList"]}
     assert tags == {"Name": "tagged-1", "Env": "prod"}
     node.terminate()
+
+
+def test_names_of_aws_itself_lead_through_a_proxy_to_the_lab(lab):
+    with lab.proxy("me", "pass word") as proxy:
+        for url, allowed in ((proxy.authorized_url, True), (proxy.url, False)):
+            config = Config(proxies={"https": url.replace(" ", "%20")}, retries={"total_max_attempts": 1})
+            ssm = lab.client("ssm", endpoint_url=None, config=config, verify=str(lab.ca_path))
+            if allowed:
+                ssm.describe_instance_information()
+            else:
+                with pytest.raises(ProxyConnectionError):
+                    ssm.describe_instance_information()
+        assert {(request.target, request.authorized) for request in proxy.requests} == {
+            (f"ssm.{lab.region}.amazonaws.com:443", True),
+            (f"ssm.{lab.region}.amazonaws.com:443", False),
+        }
+
+
+def test_plain_requests_pass_a_proxy(lab):
+    with lab.proxy() as proxy:
+        config = Config(proxies={"http": proxy.url})
+        assert lab.client("sts", config=config).get_caller_identity()["Account"] == lab.account
+        assert [request.method for request in proxy.requests] == ["POST"]
 
 
 def test_other_services_are_motos(lab):
