@@ -21,7 +21,7 @@ notes:
     the session has is what Ansible takes as the remote user in its decisions.
   - A command that may have been started is never started again. If its outcome cannot be known, the host becomes unreachable for the play,
     with a message that says so.
-  - O(timeout) is about silence of the connection. A command may run as long as it likes.
+  - O(silence_timeout) is about silence of the connection. A command may run as long as it likes.
 requirements:
   - botocore, websockets and cryptography on the controller, see C(requirements.txt) of the collection
   - amazon-ssm-agent 3.0 or newer on the node
@@ -94,6 +94,8 @@ _ERRORS: dict[ErrorKind, type[AnsibleError]] = {
 }
 """Everything else means that the node cannot be reached."""
 
+_SYNCHRONIZE = ("ansible.posix.synchronize", "synchronize")
+
 
 class Connection(ConnectionBase):
     """One node through the mux."""
@@ -112,9 +114,12 @@ class Connection(ConnectionBase):
     # What core tells and asks
 
     def set_options(self, task_keys: t.Any = None, var_options: t.Any = None, direct: t.Any = None) -> None:
-        """Also keeps the task's name, for the session's reason."""
+        """Also keeps the task's name, for the session's reason, and refuses the one action that can never work."""
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
-        self._task_name = (task_keys or {}).get("name")
+        task = task_keys or {}
+        self._task_name = task.get("name")
+        if str(task.get("action")) in _SYNCHRONIZE and not task.get("delegate_to"):
+            raise AnsibleError("synchronize needs rsync over SSH, which fleet.ssm does without: use ansible.builtin.copy, or ansible.builtin.unarchive for many files.")
 
     def _resolve_option_variables(self, variables: t.Any, templar: t.Any) -> t.Any:
         self._play_name = variables.get("ansible_play_name")
@@ -141,12 +146,12 @@ class Connection(ConnectionBase):
             options = self._options_for_mux()
             display.vvv(f"ESTABLISH SESSION MANAGER CONNECTION TO: {options.host}", host=self._host)
             try:
-                client = MuxClient.connect(self.get_option("control_path_dir"), patience=options.timeout + options.connect_timeout + SILENCE_MARGIN)
+                client = MuxClient.connect(self.get_option("control_path_dir"), patience=options.silence_timeout + options.connection_timeout + SILENCE_MARGIN)
                 self._client = client
                 self._facts = client.open(options, credential_environment(), self._reason())
             except MuxError as error:
                 self.close()
-                raise self._translate(error) from error
+                raise self._translate(error) from None  # it says the same
             display.vvv("CONNECTED AS {user} TO {node} IN {region} BY {document}, SESSION {session}".format(**self._facts), host=self._host)
             self._connected = True
         return self
@@ -160,7 +165,7 @@ class Connection(ConnectionBase):
         try:
             return ConnectionOptions.from_mapping(values)
         except OptionError as error:
-            raise AnsibleOptionsError(f"{self._host}: {error}") from error
+            raise AnsibleOptionsError(str(error)) from None  # it says the same
 
     def _reason(self) -> str:
         playbooks = context.CLIARGS.get("args") if context.CLIARGS else None
@@ -168,7 +173,7 @@ class Connection(ConnectionBase):
         return make_reason(self.get_option("reason"), playbook=playbook, play=self._play_name, task=self._task_name)
 
     def _translate(self, error: MuxError) -> AnsibleError:
-        return _ERRORS.get(error.kind, AnsibleConnectionFailure)(f"{self._host}: {error}")
+        return _ERRORS.get(error.kind, AnsibleConnectionFailure)(str(error))
 
     # Commands
 
@@ -184,10 +189,10 @@ class Connection(ConnectionBase):
             status, stdout, stderr = self._converse(exchange, escalation, in_data)
         except MuxError as error:
             self._drop_unless_usable()
-            raise self._translate(error) from error
+            raise self._translate(error) from None  # it says the same
         except EscalationError as error:
             self.close()  # ends the command, too
-            raise AnsibleError(str(error)) from error
+            raise AnsibleError(str(error)) from None  # it says the same
         except BaseException:  # a task's time-out, or Ctrl-C: the command must not live on
             self.close()
             raise
@@ -203,9 +208,9 @@ class Connection(ConnectionBase):
                 if in_data:
                     exchange.give(in_data)
                 exchange.end_input()
-            event = exchange.next_event(timeout=self.get_option("connect_timeout") if escalation.blocks_input else None)
+            event = exchange.next_event(timeout=self.get_option("connection_timeout") if escalation.blocks_input else None)
             if event is None:
-                raise AnsibleConnectionFailure(f"{self._host}: no prompt for the become password within {self.get_option('connect_timeout')} s")
+                raise AnsibleConnectionFailure(f"no prompt for the become password within {self.get_option('connection_timeout')} s")
             kind, content = event
             if kind is FrameType.EXITED:
                 for stream, rest in escalation.rest().items():
@@ -243,7 +248,7 @@ class Connection(ConnectionBase):
             raise AnsibleFileNotFound(f"file or module does not exist: {to_native(in_path)}") from error
         except MuxError as error:
             self._drop_unless_usable()
-            raise self._translate(error) from error
+            raise self._translate(error) from None  # it says the same
         except BaseException:
             self.close()
             raise
@@ -264,7 +269,7 @@ class Connection(ConnectionBase):
             os.replace(partial, target)
         except MuxError as error:
             self._drop_unless_usable()
-            raise self._translate(error) from error
+            raise self._translate(error) from None  # it says the same
         except BaseException:
             self.close()
             raise
@@ -287,7 +292,7 @@ class Connection(ConnectionBase):
             finally:
                 client.close()
         except MuxError as error:
-            raise self._translate(error) from error
+            raise self._translate(error) from None  # it says the same
 
     def close(self) -> None:
         """Leave the mux; what it holds open stays open."""

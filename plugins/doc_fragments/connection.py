@@ -316,21 +316,23 @@ options:
     ini:
       - section: fleet_ssm
         key: python
-  timeout:
+  silence_timeout:
     description:
       - Seconds without a sign of life from the node after which its connection counts as lost. A command may run as long as it likes.
+      - It is not called C(timeout), since Ansible fills an option of that name with its own connection time-out.
     type: int
     default: 60
     version_added: 0.1.0
     vars:
       - name: ansible_aws_ssm_timeout
       - name: ansible_ssm_timeout
+      - name: ansible_ssm_silence_timeout
     env:
-      - name: FLEET_SSM_TIMEOUT
+      - name: FLEET_SSM_SILENCE_TIMEOUT
     ini:
       - section: fleet_ssm
-        key: timeout
-  connect_timeout:
+        key: silence_timeout
+  connection_timeout:
     description:
       - Seconds in which a session must be ready.
     type: int
@@ -338,11 +340,12 @@ options:
     version_added: 0.1.0
     vars:
       - name: ansible_ssm_connect_timeout
+      - name: ansible_ssm_connection_timeout
     env:
-      - name: FLEET_SSM_CONNECT_TIMEOUT
+      - name: FLEET_SSM_CONNECTION_TIMEOUT
     ini:
       - section: fleet_ssm
-        key: connect_timeout
+        key: connection_timeout
   control_persist:
     description:
       - Seconds for which sessions, and the process that holds them, stay open after the last use.

@@ -28,7 +28,7 @@ from .protocol import (
 from .request import ConnectionOptions
 
 SILENCE_MARGIN = 60.0
-"""Seconds beyond the option `timeout` after which a mux that says nothing at all is given up; it sends signs of life while a request runs."""
+"""Seconds beyond the option `silence_timeout` after which a mux that says nothing at all is given up; it sends signs of life while a request runs."""
 
 
 class MuxError(Exception):

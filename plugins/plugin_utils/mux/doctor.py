@@ -155,7 +155,7 @@ async def _session(identity: Identity, options: ConnectionOptions) -> None:
             _say("python", "none from 3.6 on was found on the node: only raw and script work; install one, or set the option python")
         answer = _Answer()
         began = time.monotonic()
-        route.submit(Work(Exec("echo fleet", tty=False, takes_input=False), answer, Lifecycle(0), silence=options.timeout), options)
+        route.submit(Work(Exec("echo fleet", tty=False, takes_input=False), answer, Lifecycle(0), silence=options.silence_timeout), options)
         output = await _step("command", answer.result)
         if output != b"fleet\n":
             raise _Failed(f"command: 'echo fleet' gave {output!r}")

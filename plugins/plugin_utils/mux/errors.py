@@ -104,17 +104,21 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
         missing = found.group(1) if found else action
         on = _DENIED_RESOURCE.search(message)
         where = on.group(1) if on else resource
+        if missing == "sts:AssumeRole":
+            return f"{who} may not assume the role {where}: its IAM policy must allow sts:AssumeRole, and the role's trust policy must name it. AWS says: {message}"
         return f"{who} may not {missing} on {where}{place}: allow the action {missing} in its IAM policy. AWS says: {message}"
+    if is_no_document(error):
+        return f"the session document {resource} does not exist{place} for {who}. AWS says: {message}"
     if is_expired(error):
         return f"The credentials of {who} have expired and could not be renewed: log in again or give new ones. AWS says: {message}"
     if code in UNKNOWN_KEY_CODES:
         return f"AWS does not accept the credentials of {who}{place} (action {action}): check the access key, or the clock of this machine. AWS says: {message}"
     if is_throttling(error):
-        return f"AWS limits the rate of {action}{place} and went on doing so: use fewer forks or raise connect_timeout. AWS says: {message}"
+        return f"AWS limits the rate of {action}{place} and went on doing so: use fewer forks or raise connection_timeout. AWS says: {message}"
     name = type(error).__name__
     if name == "EndpointConnectionError":
         return f"No connection for {action}{place}: {message}. Check the options 'region', 'endpoint_url' and 'proxy'"
-    if name in ("NoRegionError",) or (not code and "region" in message.lower() and name == "NoRegionError"):
+    if name == "NoRegionError":
         return "No region is known: set the option 'region', AWS_REGION, or a region in the profile"
     if name == "SSLError":
         return f"The TLS certificate of the endpoint for {action} is not trusted: {message}. Set the option 'ca_bundle' if it is a private one"

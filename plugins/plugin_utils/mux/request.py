@@ -59,8 +59,8 @@ class ConnectionOptions:
     run_as: str | None = None
     route: str = "auto"
     python: str | None = None
-    timeout: int = 60
-    connect_timeout: int = 30
+    silence_timeout: int = 60
+    connection_timeout: int = 30
     control_persist: int = 60
     reconnection_retries: int = 3
     payload_size: int = 1024
@@ -78,7 +78,7 @@ class ConnectionOptions:
             raise OptionError("the options 'access_key' and 'profile' exclude each other")
         if self.external_id and not self.role_arn:
             raise OptionError("the option 'external_id' has no meaning without 'role_arn'")
-        for name in ("timeout", "connect_timeout", "payload_size", "send_window"):
+        for name in ("silence_timeout", "connection_timeout", "payload_size", "send_window"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"the option '{name}' must be above 0")
         for name in ("control_persist", "reconnection_retries"):

@@ -190,7 +190,7 @@ class SessionRoute:
     async def _open_channel(self) -> NodeChannel:
         loop = asyncio.get_running_loop()
         options = self._options
-        deadline = loop.time() + options.connect_timeout
+        deadline = loop.time() + options.connection_timeout
         if loop.time() - self._node_known_at > _TARGET_KEPT:
             await self._settle()
             self._node_id = await targets.resolve(self._identity, options.host, deadline)
@@ -248,7 +248,7 @@ class SessionRoute:
                     raise self._start_failed(error, rung) from error
                 if errors.is_no_document(error) or "document/" in errors.error_message(error):
                     known[mark] = False
-                refused.append(f"{rung.label}: {self._identity.explain(error, 'ssm:StartSession', rung.label)}")
+                refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
                 continue
             known[mark] = True
             return await self._connect(started, runner, rung, deadline), rung
@@ -287,7 +287,7 @@ class SessionRoute:
                 done, _pending = await asyncio.wait([ready], timeout=max(0.0, deadline - loop.time()))
             if not done:
                 wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
-                raise _Transient(f"the runner on {self._node_id} was not ready within {self._options.connect_timeout} s{wrote}")
+                raise _Transient(f"the runner on {self._node_id} was not ready within {self._options.connection_timeout} s{wrote}")
             self._check_user(await ready)
         except BaseException:
             ready.cancel()

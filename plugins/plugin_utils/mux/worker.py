@@ -176,7 +176,7 @@ class WorkerConnection(asyncio.Protocol):
         if self._route is None or self._options is None:
             raise ProtocolError("a request before OPEN")
         lifecycle = Lifecycle(self._options.reconnection_retries, harmless=harmless)
-        work = self._work = Work(action, self, lifecycle, silence=self._options.timeout)
+        work = self._work = Work(action, self, lifecycle, silence=self._options.silence_timeout)
         self._unconsumed = 0
         self._route.submit(work, self._options)
 
