@@ -66,17 +66,17 @@ class Outgoing:
             self._newest_acknowledged = flight.order
         self.round_trip.answered()
         if not flight.resent:  # else it is unknown which transmission was acknowledged
-            elapsed = now - flight.sent_at
-            self.round_trip.sample(elapsed, now)
-            self.window.acknowledged(elapsed, self.round_trip)
+            self.round_trip.sample(now - flight.sent_at, now)
+            self.window.acknowledged(self.round_trip)
 
     def retransmissions_due(self, now: float) -> list[bytes]:
         """Find what was lost, and return what of it may be sent again now."""
-        self._find_lost(now)
+        overtaken = self._find_lost(now)
         if not self._lost:
             return []
         frames = []
-        for sequence in sorted(self._lost)[: max(0, self._limit() - len(self._flying))]:
+        # What was overtaken is sent at once, though the window has just shrunk: everything behind it waits for it.
+        for sequence in sorted(self._lost)[: max(overtaken, self._limit() - len(self._flying), 0)]:
             flight = self._lost.pop(sequence)
             flight.sent_at = now
             flight.order = self._transmissions
@@ -106,17 +106,18 @@ class Outgoing:
         # While the other side is known to be away, one message at a time finds out when it is back.
         return 1 if self.paused else self.window.size
 
-    def _find_lost(self, now: float) -> None:
+    def _find_lost(self, now: float) -> int:
+        """Move what is lost out of flight; returns how much of it was overtaken rather than timed out."""
         overtaken = self._newest_acknowledged - _REORDERING
         timeout = self.round_trip.timeout
         newest_lost = -1
-        timed_out = False
+        timed_out = 0
         lost = []
         for sequence, flight in self._flying.items():
             if flight.order > overtaken:
-                if now - flight.sent_at < timeout:
+                if now < flight.sent_at + timeout:
                     break
-                timed_out = True
+                timed_out += 1
             lost.append(sequence)
             newest_lost = flight.order
         for sequence in lost:
@@ -130,3 +131,4 @@ class Outgoing:
                 self.window.silent()
             else:
                 self.window.lost()
+        return len(lost) - timed_out

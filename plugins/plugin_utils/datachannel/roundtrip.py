@@ -25,6 +25,8 @@ class RoundTrip:
         self.variation = 0.0
         self._timeout = _FIRST_TIMEOUT
         self._backoff = 1
+        self.recent = float("inf")
+        """Smoothed like ``smoothed``, but without the first round-trip time that was only assumed."""
         # The smallest time seen lately: in this and in the preceding period, so that a changed path is noticed.
         self._minimum = self._preceding_minimum = float("inf")
         self._period_end = float("-inf")
@@ -43,6 +45,7 @@ class RoundTrip:
         """Learn from one message that was sent once and acknowledged after ``elapsed``."""
         self.variation += _VARIATION_GAIN * (abs(self.smoothed - elapsed) - self.variation)
         self.smoothed += _GAIN * (elapsed - self.smoothed)
+        self.recent = elapsed if self.recent == float("inf") else self.recent + _GAIN * (elapsed - self.recent)
         self._timeout = min(_MAX_TIMEOUT, self.smoothed + max(_GRANULARITY, 4 * self.variation))
         if now >= self._period_end:
             self._preceding_minimum, self._minimum = self._minimum, elapsed

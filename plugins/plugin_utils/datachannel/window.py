@@ -14,8 +14,11 @@ from typing import Final
 from .roundtrip import RoundTrip
 
 # A round trip longer than the shortest one by this much means that messages queue: a larger window would not help.
-_QUEUE_SECONDS: Final = 0.025
+_QUEUE_SECONDS: Final = 0.04
 _QUEUE_RATIO: Final = 0.5
+# After the first phase: messages more for each full window, and less for each acknowledgement while messages queue.
+_GROWTH: Final = 4.0
+_SHRINKAGE: Final = 0.25
 
 
 class SendWindow:
@@ -25,28 +28,29 @@ class SendWindow:
         self._initial = min(initial, maximum)
         self._maximum = maximum
         self._size = float(self._initial)
-        self._slow_start_end = float(maximum)
+        self._doubling_end = float(maximum)  # below it, every acknowledgement adds one: a doubling in each round trip
         self.limiting = False
-        """Whether the window held something back lately; a window that is not used must not grow."""
+        """Whether the window holds something back; one that is not used must not grow."""
 
     @property
     def size(self) -> int:
         return int(self._size)
 
-    def acknowledged(self, elapsed: float, round_trip: RoundTrip) -> None:
-        """A message was acknowledged ``elapsed`` seconds after it was sent."""
-        if not self.limiting or self._size >= self._maximum:
-            return
+    def acknowledged(self, round_trip: RoundTrip) -> None:
+        """A message got through; ``round_trip`` has learnt from it."""
         minimum = round_trip.minimum
-        if elapsed > minimum + max(_QUEUE_SECONDS, _QUEUE_RATIO * minimum):
-            return
-        self._size += 1.0 if self._size < self._slow_start_end else 1.0 / self._size
+        if round_trip.recent > minimum + max(_QUEUE_SECONDS, _QUEUE_RATIO * minimum):
+            self._size = max(float(self._initial), self._size - _SHRINKAGE)
+            self._doubling_end = self._size
+        elif self.limiting:
+            growth = 1.0 if self._size < self._doubling_end else _GROWTH / self._size
+            self._size = min(float(self._maximum), self._size + growth)
 
     def lost(self) -> None:
         """A message was lost while others got through: half as much."""
-        self._size = self._slow_start_end = max(float(self._initial), self._size / 2)
+        self._size = self._doubling_end = max(float(self._initial), self._size / 2)
 
     def silent(self) -> None:
         """Nothing got through for a while: start again."""
-        self._slow_start_end = max(float(self._initial), self._size / 2)
+        self._doubling_end = max(float(self._initial), self._size / 2)
         self._size = float(self._initial)
