@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 
-from .message import MalformedMessage, Message
+from .message import MalformedMessage
 
 
-def acknowledgement_of(message: Message) -> bytes:
-    """The payload that acknowledges ``message``, byte for byte as the client of AWS writes it."""
-    text = message.message_id.hex()
+def acknowledgement_of(message_type: str, sequence: int, message_id: bytes) -> bytes:
+    """The payload that acknowledges a message, byte for byte as the client of AWS writes it."""
+    text = message_id.hex()
     return (
-        f'{{"AcknowledgedMessageType":"{message.message_type}",'
+        f'{{"AcknowledgedMessageType":"{message_type}",'
         f'"AcknowledgedMessageId":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}",'
-        f'"AcknowledgedMessageSequenceNumber":{message.sequence},"IsSequentialMessage":true}}'
+        f'"AcknowledgedMessageSequenceNumber":{sequence},"IsSequentialMessage":true}}'
     ).encode("ascii")
 
 

@@ -32,6 +32,8 @@ _ENCRYPTED: Final = frozenset({wire.OUTPUT, wire.STDERR, wire.EXIT_CODE})
 _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {wire.OUTPUT: "stdout", wire.STDERR: "stderr", wire.ERROR: "stderr"}
 # Frames given out at once, so that a full window does not delay acknowledgements that become due meanwhile.
 _BATCH: Final = 128
+# Acknowledgements that may have been lost with a websocket; an agent that misses one resends at most ten messages a second.
+_REPEATED: Final = 128
 _LOW_HALF: Final = (1 << 64) - 1
 
 
@@ -61,6 +63,7 @@ class DataChannel:
         self._incoming = Incoming(self.settings.reorder_capacity)
         self._outgoing = Outgoing(self.settings.initial_window, self.settings.max_window)
         self._acknowledgements: list[bytes] = []
+        self._acknowledged: deque[tuple[int, bytes]] = deque(maxlen=_REPEATED)
         self._control: deque[tuple[int, bytes]] = deque()
         self._data = ByteQueue()
         self._handshake = _Handshake.NONE
@@ -149,9 +152,9 @@ class DataChannel:
         """When to ask :meth:`frames_to_send` again though nothing was received."""
         return None if self.closed else self._outgoing.next_deadline()
 
-    def reconnected(self) -> None:
-        """A new websocket is open: send again what is not acknowledged."""
-        self._acknowledgements.clear()
+    def reconnected(self, now: float) -> None:
+        """A new websocket is open: send again what is not acknowledged, and what acknowledgements may have been lost."""
+        self._acknowledgements = [self._acknowledgement(*received, now) for received in self._acknowledged]
         self._outgoing.reconnected()
 
     # Figures
@@ -180,6 +183,9 @@ class DataChannel:
         created = int((now + self._epoch_offset) * 1000)
         return Message(message_type, sequence, flags, message_id, created, payload_type, payload).encode()
 
+    def _acknowledgement(self, sequence: int, message_id: bytes, now: float) -> bytes:
+        return self._encode(wire.ACKNOWLEDGE, 0, wire.UNSEQUENCED, 0, acknowledgement_of(wire.OUTPUT_STREAM_DATA, sequence, message_id), now)
+
     def _next_payload(self) -> tuple[int, bytes]:
         """What to send next; empty if nothing may be sent."""
         if self._control:
@@ -200,7 +206,8 @@ class DataChannel:
         self._outgoing.paused = False
         if not self._incoming.accept(message):
             return []
-        self._acknowledgements.append(self._encode(wire.ACKNOWLEDGE, 0, wire.UNSEQUENCED, 0, acknowledgement_of(message), now))
+        self._acknowledged.append((message.sequence, message.message_id))
+        self._acknowledgements.append(self._acknowledgement(message.sequence, message.message_id, now))
         events: list[Event] = []
         for ordered in self._incoming.in_order():
             if self.closed is None:

@@ -231,7 +231,7 @@ class SessionClient:
                 failures = failures + 1 if self._stats.frames_received == received else 0
                 websocket = await self._reconnect(failures, self._settings.resume_window)
                 self._stats.reconnects += 1
-                self._channel.reconnected()
+                self._channel.reconnected(self._loop.time())
                 self._to_send.set()
         except SessionGone as exc:
             self._session_over = True

@@ -43,7 +43,7 @@ def test_small_writes_are_joined_and_large_ones_cut() -> None:
         channel.send(data[start : start + 100])
     sizes = [len(wire.decode(frame).payload) for frame in channel.frames_to_send(0.0)]
     assert sizes == [1024, 1024, 452]
-    channel.reconnected()
+    channel.reconnected(0.0)
     exchange(channel, agent)
     assert agent.input == data
     assert channel.drained
@@ -55,7 +55,7 @@ def test_input_waits_for_the_end_of_the_handshake() -> None:
     channel.receive(request, 0.0)
     channel.send(b"data")
     assert [wire.decode(frame).payload_type for frame in channel.frames_to_send(0.0)[1:]] == [wire.HANDSHAKE_RESPONSE]
-    channel.reconnected()
+    channel.reconnected(0.0)
     exchange(channel, agent)
     assert not agent.handshake_running
     assert agent.input == b"data"
@@ -253,7 +253,7 @@ def test_the_terminate_flag_comes_after_all_data() -> None:
         (wire.OUTPUT, 952),
         (wire.FLAG, b"\0\0\0\2"),
     ]
-    channel.reconnected()
+    channel.reconnected(0.0)
     exchange(channel, agent)
     assert agent.flags == [2]
     assert channel.drained
@@ -307,3 +307,16 @@ def test_creation_dates_are_wall_clock_and_ids_unique() -> None:
     assert {message.created_ms for message in messages} == {1_700_000_005_500}
     assert len({message.message_id for message in messages}) == len(messages) == 20
     assert not any(message.flags for message in messages)
+
+
+def test_acknowledgements_that_may_be_lost_are_repeated_on_a_new_websocket() -> None:
+    channel, agent = DataChannel("s", "t"), Agent()
+    for number in range(5):
+        agent.send(b"%d" % number)
+    for frame in agent.frames(0.0):
+        channel.receive(frame, 0.0)
+    assert len(channel.frames_to_send(0.0)) == 5  # into a websocket that is gone
+    channel.reconnected(1.0)
+    for frame in channel.frames_to_send(1.0):
+        agent.receive(frame)
+    assert agent.drained

@@ -53,7 +53,7 @@ def simulate(channel: DataChannel, agent: Agent, link: Link, *, output: bytes, c
             link.queue.clear()
             agent.receive(notice(wire.PAUSE_PUBLICATION, {}))
             now += 0.5
-            channel.reconnected()
+            channel.reconnected(now)
             agent.receive(notice(wire.START_PUBLICATION, {}))
         for frame in agent.frames(now):
             link.put(frame, now, to_agent=False)

@@ -145,6 +145,10 @@ def test_the_window_halves_once_for_a_burst_of_losses() -> None:
         outgoing.acknowledge(sequence, now + 0.001)
     assert len(outgoing.retransmissions_due(now + 0.001)) == 20
     assert before // 2 <= outgoing.window.size <= before // 2 + 40
+    for sequence in range(first + 80, first + 120):  # twenty more, which were on their way already
+        outgoing.acknowledge(sequence, now + 0.002)
+    assert len(outgoing.retransmissions_due(now + 0.002)) == 20
+    assert before // 2 <= outgoing.window.size <= before // 2 + 80
 
 
 def test_the_window_starts_again_after_silence() -> None:

@@ -68,7 +68,7 @@ def test_acknowledgements_are_worded_as_the_real_ones(name: str) -> None:
         if message.message_type == wire.ACKNOWLEDGE:
             about = json.loads(message.payload)["AcknowledgedMessageType"]
             acknowledged = received[about, acknowledged_sequence(message.payload)]
-            assert acknowledgement_of(acknowledged) == message.payload
+            assert acknowledgement_of(about, acknowledged.sequence, acknowledged.message_id) == message.payload
             assert (message.flags, message.sequence) == (wire.UNSEQUENCED, 0)
             compared += 1
         else:
