@@ -1,0 +1,44 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker pays for no SDK, and the mux runs without Ansible."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.controller import COLLECTIONS, MUX
+
+PLUGINS = MUX.parents[1]
+HEAVY = {"asyncio", "boto3", "botocore", "cryptography", "s3transfer", "ssl", "urllib3", "websockets"}
+
+
+def modules_after(code: str, path: Path) -> set[str]:
+    """The top-level modules of a new interpreter that ran some code."""
+    program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}\nimport json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_the_workers_client_is_light() -> None:
+    assert not HEAVY & modules_after("import plugin_utils.mux.client", PLUGINS)
+
+
+def test_the_connection_plugin_adds_no_sdk_to_ansible() -> None:
+    loader = (
+        "import ansible.plugins.loader as loader; loader.init_plugin_loader([{0!r}])\n"
+        "from ansible.playbook.play_context import PlayContext\nbefore = set(sys.modules)\n"
+    ).format(str(COLLECTIONS))
+    report = "found = {name.partition('.')[0] for name in set(sys.modules) - before}\nimport json; print(json.dumps(sorted(found)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{loader}assert loader.connection_loader.get('fleet.ssm.ssm', PlayContext())\n{report}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not HEAVY & set(json.loads(done.stdout))
+
+
+def test_the_mux_runs_without_ansible() -> None:
+    everything = "import plugin_utils.mux.server, plugin_utils.mux.doctor, plugin_utils.mux.daemon, plugin_utils.mux.identity as i; i.preload()"
+    assert not {"ansible", "ansible_collections"} & modules_after(everything, PLUGINS)
