@@ -3,7 +3,7 @@
 """Nodes that run an unmodified amazon-ssm-agent from a folder of the user's, in place of our own program.
 
 The agent is told by its own configuration file where the service is, trusts the lab's CA through the node's trust
-store, and reaches nothing else: what it tries beyond the lab ends at a proxy that does not exist.
+store, and finds nothing else: no name is resolved on such a node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .process import NodeError, ProcessNode
 
 PROGRAMS = ("amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker", "ssm-document-worker")
 _OPTIONAL = ("ssm-session-logger", "ssm-cli")
-_NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
+_NO_NAMES = "nameserver 127.0.0.254\\noptions timeout:1 attempts:1\\n"  # an address where nobody answers
 _CERTIFICATES = "/usr/local/share/ca-certificates/fleet-lab.crt"
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -56,6 +56,7 @@ class RealAgentNode(ProcessNode):
         setup = (
             *super().init_config().setup,
             f"cat {_CERTIFICATES} >> {_BUNDLE}",
+            f"rm -f /etc/resolv.conf; printf '{_NO_NAMES}' > /etc/resolv.conf",
             *write_file_commands(
                 "/etc/amazon/ssm/amazon-ssm-agent.json", agent_configuration(self.spec, self._endpoints)
             ),
@@ -95,10 +96,7 @@ def agent_configuration(spec: NodeSpec, endpoints: Endpoints) -> str:
 
 def agent_environment(metadata_url: str) -> dict[str, str]:
     """Environment of the agent's processes; its sessions inherit it, so it is as little as possible."""
-    given = {"HTTPS_PROXY": _NOWHERE, "HTTP_PROXY": _NOWHERE, "NO_PROXY": "127.0.0.1,localhost"}
-    if metadata_url:
-        given["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata_url
-    return given
+    return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata_url} if metadata_url else {}
 
 
 def registration_commands(spec: NodeSpec) -> tuple[str, ...]:
