@@ -49,12 +49,12 @@ class Identity:
         return known
 
     def _metadata(self) -> Credentials:
-        if not self._config.role:
-            raise ServiceError(0, "the instance has no instance profile")
         base = self._config.metadata_url.rstrip("/")
         url = f"{base}/latest/meta-data/iam/security-credentials/"
         status, answer = self._service.request("GET", url, {})
-        role = answer.decode().split("\n")[0].strip() if status == 200 else self._config.role
+        if status != 200:  # asked each time: a profile can be attached to a running instance
+            raise ServiceError(status, "the instance has no instance profile")
+        role = answer.decode().split("\n")[0].strip()
         status, answer = self._service.request("GET", url + role, {})
         if status != 200:
             raise ServiceError(status, f"no credentials of role {role} in the metadata")
