@@ -23,14 +23,12 @@ SETUP: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def sudoers(rule: str) -> dict[str, Any]:
-    """A task that puts one rule for ssm-user in place of its password-less one; root's way back stays open by su."""
+def under(rule: str, *tasks: dict[str, Any]) -> dict[str, Any]:
+    """The tasks under a sudo rule for ssm-user in place of its password-less one, which comes back by su."""
     path = "/etc/sudoers.d/zz-fleet-test"
-    return {"name": "rule", "become": True, "ansible.builtin.shell": f"printf 'Defaults:ssm-user !use_pty\\n{rule}\\n' > {path} && chmod 440 {path}"}
-
-
-RESTORE: dict[str, Any] = {"name": "restore", "ansible.builtin.raw": "rm -f /etc/sudoers.d/zz-fleet-test", "become": True, "become_method": "su",
-                           "vars": {"ansible_become_password": PASSWORD}}  # fmt: skip
+    give = {"name": "rule", "become": True, "ansible.builtin.shell": f"printf '{rule}\\n' > {path} && chmod 440 {path}"}
+    take = {"name": "restore", "ansible.builtin.raw": f"rm -f {path}", "become": True, "become_method": "su", "vars": {"ansible_become_password": PASSWORD}}
+    return {"block": [give, *tasks], "always": [take]}
 
 
 def whoami(**keywords: Any) -> dict[str, Any]:
@@ -57,20 +55,19 @@ def test_sudo_to_another_unprivileged_user(controller: Controller, pipelining: b
 @pytest.mark.parametrize("pipelining", [True, False])
 @pytest.mark.parametrize("rule", [ASKS, f"Defaults:ssm-user requiretty\\n{ASKS}"], ids=["password", "requiretty"])
 def test_sudo_with_password(controller: Controller, rule: str, pipelining: bool) -> None:
-    run = controller.tasks(*SETUP, sudoers(rule), whoami(vars={"ansible_become_password": PASSWORD}), RESTORE, vars={"ansible_pipelining": pipelining})
+    run = controller.tasks(*SETUP, under(rule, whoami(vars={"ansible_become_password": PASSWORD})), vars={"ansible_pipelining": pipelining})
     assert who(run) == "root"
 
 
 def test_sudo_requiretty_without_password(controller: Controller) -> None:
-    run = controller.tasks(*SETUP, sudoers("Defaults:ssm-user requiretty\\nssm-user ALL=(ALL) NOPASSWD: ALL"), whoami(), RESTORE)
+    run = controller.tasks(*SETUP, under("Defaults:ssm-user requiretty\\nssm-user ALL=(ALL) NOPASSWD: ALL", whoami()))
     assert who(run) == "root"
 
 
 @pytest.mark.parametrize("password", ["wrong", None])
 def test_wrong_or_missing_sudo_password_is_an_error(controller: Controller, password: str | None) -> None:
     variables = {} if password is None else {"ansible_become_password": password}
-    run = controller.tasks(*SETUP, sudoers(ASKS), whoami(vars=variables, ignore_errors=True, ignore_unreachable=True), RESTORE,
-                           timeout=90).check()  # fmt: skip
+    run = controller.tasks(*SETUP, under(ASKS, whoami(vars=variables, ignore_errors=True, ignore_unreachable=True)), timeout=90).check()
     message = str(run.result("who"))
     assert ("Incorrect sudo password" if password else "Missing sudo password") in message
     assert PASSWORD not in run.stdout
@@ -101,6 +98,6 @@ def test_doas_with_wrong_password(controller: Controller) -> None:
 
 def test_large_input_behind_a_password(controller: Controller) -> None:
     (controller.folder / "big").write_bytes(bytes(range(256)) * 20_000)
-    run = controller.tasks(*SETUP, sudoers(ASKS), {"name": "copy", "become": True, "vars": {"ansible_become_password": PASSWORD},
-                           "ansible.builtin.copy": {"src": "big", "dest": "/root/big", "mode": "0600"}}, RESTORE)  # fmt: skip
-    assert run.check().result("copy")["size"] == 256 * 20_000
+    copy = {"name": "copy", "become": True, "vars": {"ansible_become_password": PASSWORD},
+            "ansible.builtin.copy": {"src": "big", "dest": "/root/big", "mode": "0600"}}  # fmt: skip
+    assert controller.tasks(*SETUP, under(ASKS, copy)).check().result("copy")["size"] == 256 * 20_000

@@ -13,7 +13,7 @@ from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller
 from tests.lab import Lab
 
-FLEET = ("web-1", "web-2", "web-3", "db-1", "db-2", "db-3")
+FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_delegation_across_accounts(lab: Lab, fleet: Controller) -> None:
 
 def test_environment_and_working_folder(controller: Controller) -> None:
     tasks = [
-        {"name": "environment", "ansible.builtin.command": "sh -c 'echo \"$FLEET\"'", "environment": {"FLEET": "it's \"quoted\" $HOME"}},
+        {"name": "environment", "ansible.builtin.shell": "printf %s \"$FLEET\"", "environment": {"FLEET": "it's \"quoted\" $HOME"}},
         {"name": "folder", "ansible.builtin.command": "pwd", "args": {"chdir": "/usr/share"}},
         {"name": "home", "ansible.builtin.raw": "pwd; echo $HOME; id -un; echo $USER"},
     ]
