@@ -181,12 +181,16 @@ class Connection(ConnectionBase):
         """Run a command: exit status, stdout and stderr, the bytes as they are."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         client = self._usable_client()
-        escalation = Escalation.of(self.become if sudoable else None, cmd)
-        tty = escalation.wants_tty if self.get_option("use_tty") == "auto" else escalation.active and self.get_option("use_tty") == "always"
         display.vvv(f"EXEC {to_text(cmd)}", host=self._host)
+        become = self.become if sudoable else None
         try:
-            exchange = client.exec(to_text(cmd, errors="surrogateescape"), tty=tty, takes_input=bool(in_data) or escalation.asks_password)
-            status, stdout, stderr = self._converse(exchange, escalation, in_data)
+            escalation = Escalation.of(become, cmd)
+            tty = self._wants_tty(escalation)
+            status, stdout, stderr = self._run(client, cmd, in_data, escalation, tty)
+            if not tty and escalation.refused_without_tty(stderr) and self.get_option("use_tty") == "auto":
+                display.vvv("sudo demands a terminal: the command was not started, and is given one", host=self._host)
+                self._facts["needs_tty"] = True
+                status, stdout, stderr = self._run(client, cmd, in_data, Escalation.of(become, cmd), tty=True)
         except MuxError as error:
             self._drop_unless_usable()
             raise self._translate(error) from None  # it says the same
@@ -198,6 +202,17 @@ class Connection(ConnectionBase):
             raise
         display.vvv(f"EXEC ended: rc={status}, {len(stdout)} bytes of stdout, {len(stderr)} of stderr", host=self._host)
         return status, stdout, stderr
+
+    def _wants_tty(self, escalation: Escalation) -> bool:
+        choice = self.get_option("use_tty")
+        if choice == "auto":
+            return escalation.wants_tty or (escalation.active and bool(self._facts.get("needs_tty")))
+        return escalation.active and choice == "always"
+
+    def _run(self, client: MuxClient, cmd: str, in_data: bytes | None, escalation: Escalation, tty: bool) -> tuple[int, bytes, bytes]:
+        takes_input = bool(in_data) or escalation.asks_password
+        exchange = client.exec(to_text(cmd, errors="surrogateescape"), tty=tty, takes_input=takes_input, needs_tty=bool(self._facts.get("needs_tty")))
+        return self._converse(exchange, escalation, in_data)
 
     def _converse(self, exchange: Exchange, escalation: Escalation, in_data: bytes | None) -> tuple[int, bytes, bytes]:
         streams: dict[FrameType, list[bytes]] = {FrameType.STDOUT: [], FrameType.STDERR: [], FrameType.TTY: []}

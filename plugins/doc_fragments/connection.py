@@ -390,7 +390,8 @@ options:
   use_tty:
     description:
       - Whether commands run by a become plugin get a controlling terminal. Their streams remain pipes, so output is not changed by it.
-      - V(auto) gives it to become plugins that read the password from a terminal, such as C(su) and C(doas). Take V(always) where sudoers demands C(requiretty).
+      - V(auto) gives it to become plugins that read the password from a terminal, such as C(su) and C(doas); and to C(sudo) once it has
+        refused to start a command without one, as sudoers with C(requiretty) demands. V(always) saves that first attempt.
     type: str
     default: auto
     choices: [auto, always, never]

@@ -178,9 +178,13 @@ class MuxClient:
         opening = encode_json(FrameType.OPEN, options=options.to_fields(), environment=dict(environment), reason=reason)
         return self._only_answer(opening)
 
-    def exec(self, command: str, *, tty: bool = False, takes_input: bool = False) -> Exchange:
-        """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED."""
-        return self._begin(encode_json(FrameType.EXEC, command=command, tty=tty, takes_input=takes_input), takes_input=takes_input)
+    def exec(self, command: str, *, tty: bool = False, takes_input: bool = False, needs_tty: bool = False) -> Exchange:
+        """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED.
+
+        :param needs_tty: the mux is to remember that sudo on this node demands a terminal.
+        """
+        opening = encode_json(FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty)
+        return self._begin(opening, takes_input=takes_input)
 
     def put(self, path: str, *, mode: int | None, size: int, sha256: str | None) -> Exchange:
         """Write a file on the node; give its content as input. The last event is DONE."""

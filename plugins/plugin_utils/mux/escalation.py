@@ -79,6 +79,10 @@ class Escalation:
         """Whether the command's own input must wait: it would be taken for a password."""
         return self.asks_password and self.watching
 
+    def refused_without_tty(self, stderr: bytes) -> bool:
+        """Whether sudo ended without starting the command, since sudoers demands a terminal (`requiretty`): it may be run again with one."""
+        return self.watching and b"sudo" in stderr and b"must have a tty" in stderr
+
     def examine(self, stream: FrameType, data: bytes) -> bytes:
         """What of a piece of output belongs to the command.
 

@@ -39,7 +39,7 @@ class FrameType(enum.IntEnum):
 
     HELLO = 1  # version, digest
     OPEN = 2  # options, environment, reason: be connected to a node
-    EXEC = 3  # command, tty, has_input
+    EXEC = 3  # command, tty, takes_input, needs_tty
     PUT = 4  # path, mode, size, sha256
     GET = 5  # path
     INPUT = 6  # bytes for stdin, or of the file
@@ -52,7 +52,7 @@ class FrameType(enum.IntEnum):
     RETIRE = 13  # take no new workers, end when the present ones have gone
 
     WELCOME = 64  # version, digest, pid
-    OPENED = 65  # user, home, uid, python, kind, target, region, session, document
+    OPENED = 65  # user, home, uid, python, executable, kind, platform, node, region, session, document, needs_tty
     STDOUT = 66
     STDERR = 67
     TTY = 68

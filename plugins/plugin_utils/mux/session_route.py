@@ -64,6 +64,8 @@ class SessionRoute:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_used = time.monotonic()
         self._connected_at = float("-inf")
+        self.needs_tty = False
+        """Whether sudo on the node was found to demand a terminal; workers are told, so that one attempt is enough."""
 
     # What workers ask for
 
@@ -405,7 +407,7 @@ class SessionRoute:
         return {
             "user": ready.user, "home": ready.home, "uid": ready.uid, "python": ready.python, "executable": ready.executable, "kind": ready.kind,
             "platform": ready.platform, "node": self._node_id, "region": self._identity.region, "session": self._channel.session.session_id,
-            "document": self._rung.label if self._rung else "",
+            "document": self._rung.label if self._rung else "", "needs_tty": self.needs_tty,
         }  # fmt: skip
 
     def _channels(self) -> list[NodeChannel]:

@@ -133,6 +133,8 @@ class WorkerConnection(asyncio.Protocol):
         if kind is FrameType.OPEN:
             self._task = asyncio.ensure_future(self._open(fields))
         elif kind is FrameType.EXEC:
+            if fields.get("needs_tty") and self._route is not None:
+                self._route.needs_tty = True
             self._start(Exec(fields["command"], bool(fields["tty"]), bool(fields["takes_input"])))
         elif kind is FrameType.PUT:
             self._start(Put(fields["path"], fields["mode"], int(fields["size"]), fields["sha256"]), harmless=True)
