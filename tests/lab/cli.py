@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -89,10 +90,18 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _serve(options: argparse.Namespace) -> None:
     """For `Lab`: events as JSON lines, the end of stdin ends the lab."""
-    from .server import serve
+    from .server import remove_folder, serve
 
     spec = LabSpec.of(json.loads((options.folder / "spec.json").read_text(encoding="utf-8")))
-    asyncio.run(serve(options.folder, spec, lambda event: print(json.dumps(event), flush=True), watch_stdin=True))
+
+    def report(event: dict[str, Any]) -> None:
+        # Whoever started the lab may be gone: that is no reason not to stop the nodes.
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(event), flush=True)
+
+    asyncio.run(serve(options.folder, spec, report, watch_stdin=True))
+    if not os.environ.get("FLEET_SSM_KEEP_LAB"):
+        remove_folder(options.folder)
 
 
 def _down(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -64,6 +65,7 @@ class ControlApi:
     async def _status(self, request: web.Request, body: dict[str, Any]) -> Any:
         active = [session for session in self._world.sessions.all() if session.ended is None]
         return {
+            "pid": os.getpid(),
             "accounts": list(self._world.accounts),
             "regions": list(self._world.regions),
             "nodes": len(self._world.nodes),

@@ -178,7 +178,10 @@ class Dispatcher:
     def _stream_base(self, request: web.Request) -> str:
         scheme = self._world.settings.stream_scheme
         if scheme == "auto":
-            return f"{'wss' if request.secure else 'ws'}://{request.host}"
+            host = request.host
+            if host.startswith("ssm."):  # AWS's own name, through a proxy: there the gateway has another
+                host = host.replace("ssm.", "ssmmessages.", 1)
+            return f"{'wss' if request.secure else 'ws'}://{host}"
         assert self._world.endpoints is not None
         base = self._world.endpoints.agent_https_url if scheme == "wss" else self._world.endpoints.api_url
         return f"{scheme}://{base.partition('://')[2]}"

@@ -1,0 +1,159 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lab as a whole: it comes, follows EC2, is driven by the command line, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+
+from tests.lab import Lab
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def left_of(folder: Path) -> list[str]:
+    """Processes that have a mount below a folder, as those of its nodes, or name it; and mounts of the host itself."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            traces = (entry / "cmdline").read_bytes() + (entry / "mountinfo").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if os.fsencode(folder) in traces:
+            found.append(entry.name)
+    return found
+
+
+@pytest.mark.slow
+def test_six_nodes_are_ready_within_ten_seconds():
+    begun = time.monotonic()
+    with Lab() as lab:
+        assert time.monotonic() - begun <= 10
+        assert [node.connected for node in lab.nodes()] == [True] * 6
+
+
+def test_a_node_follows_its_instance(lab: Lab):
+    node = lab.add({"name": "followed", "region": lab.region})[0]
+    ec2, ssm = lab.client("ec2"), lab.client("ssm")
+    assert node.connected and node.status == "running"
+    ec2.stop_instances(InstanceIds=[node.node_id])
+    eventually(lambda: node.status == "stopped" and not node.connected)
+    with pytest.raises(ClientError, match="TargetNotConnected"):
+        ssm.start_session(Target=node.node_id)
+    ec2.start_instances(InstanceIds=[node.node_id])
+    node.wait_online()
+    ec2.terminate_instances(InstanceIds=[node.node_id])
+    eventually(lambda: node.status == "terminated" or not node.connected)
+    filters = [{"Key": "InstanceIds", "Values": [node.node_id]}]
+    eventually(lambda: not ssm.describe_instance_information(Filters=filters)["InstanceInformationList"])
+
+
+def test_a_hybrid_node_registers_with_its_activation(lab: Lab):
+    node = lab.add({"name": "edge", "hybrid": True, "tags": {"Role": "edge"}})[0]
+    try:
+        filters = [{"Key": "tag:Role", "Values": ["edge"]}]
+        (found,) = lab.client("ssm").describe_instance_information(Filters=filters)["InstanceInformationList"]
+        assert found["InstanceId"] == node.node_id and node.node_id.startswith("mi-")
+        assert found["ResourceType"] == "ManagedInstance" and found["PingStatus"] == "Online"
+    finally:
+        node.terminate()
+
+
+def test_a_role_that_is_attached_late_lets_the_agent_in(lab: Lab):
+    node = lab.add({"name": "late", "profile": None, "options": {"credentials_retry": 0.5}})[0]
+    try:
+        assert node.status == "running" and not node.connected
+        profile = {"Name": "FleetNode"}
+        lab.client("ec2").associate_iam_instance_profile(InstanceId=node.node_id, IamInstanceProfile=profile)
+        node.restart_agent()
+        assert node.connected
+    finally:
+        node.terminate()
+
+
+class Foreground:
+    """`python -m tests.lab up` in a folder, and the other commands for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "FLEET_SSM_LAB": str(folder)}
+        self.up = subprocess.Popen(
+            [sys.executable, "-m", "tests.lab", "up", "--nodes", "1"],
+            cwd=REPOSITORY, env=self.environment, text=True, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def command(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "tests.lab", *arguments]
+        return subprocess.run(command, cwd=REPOSITORY, env=self.environment, text=True, capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def foreground(tmp_path: Path) -> Iterator[Foreground]:
+    made = Foreground(tmp_path / "lab")
+    try:
+        eventually(lambda: (made.folder / "environment.sh").exists() or made.up.poll() is not None)
+        yield made
+    finally:
+        if made.up.poll() is None:
+            made.up.kill()
+        made.up.wait()
+
+
+def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: Foreground):
+    assert "web-1" in foreground.command("list")
+    assert foreground.command("fault", "frames", "--loss", "0.5").startswith("fault 1")
+    assert "loss=0.5" in foreground.command("status")
+    foreground.command("fault", "clear")
+    assert "loss" not in foreground.command("status")
+    foreground.command("add", "ghost", "--kind", "simulated", "--hybrid")
+    assert "ghost" in foreground.command("list")
+    foreground.command("stop", "web-1")
+    foreground.command("start", "web-1")
+    assert "ssm:UpdateInstanceInformation" in foreground.command("requests")
+    inventory = yaml.safe_load((foreground.folder / "inventory.yml").read_text())
+    assert inventory["all"]["hosts"]["web-1"]["ansible_ssm_instance_id"].startswith("i-")
+    assert left_of(foreground.folder)
+    foreground.up.send_signal(signal.SIGINT)
+    output, _ = foreground.up.communicate(timeout=30)
+    assert foreground.up.returncode == 0
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in output
+    assert not foreground.folder.exists()
+    assert not left_of(foreground.folder)
+
+
+@pytest.mark.parametrize("victim", ["owner", "server"])
+def test_nothing_is_left_when_its_owner_or_the_server_itself_is_killed(victim: str):
+    script = (
+        "from tests.lab import Lab; import json, time; lab = Lab(1).__enter__(); "
+        "print(json.dumps([str(lab.folder), lab.status()['pid']]), flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    folder, pid = json.loads(owner.stdout.readline())
+    assert left_of(Path(folder))
+    os.kill(owner.pid if victim == "owner" else pid, signal.SIGKILL)
+    eventually(lambda: not left_of(Path(folder)))
+    owner.kill()
+    owner.communicate()
+    if victim == "owner":
+        eventually(lambda: not Path(folder).exists())
