@@ -118,6 +118,7 @@ def main() -> int:
     transports: list[Transport] = []
     try:
         with Network() as network, Lab(nodes.definitions(plan.hosts)) as lab:
+            nodes.create_documents(lab)
             reached = nodes.open_nodes(lab, network, folder, FIRST_SSHD_PORT)
             transports = make_transports(plan.transports, folder, lab, network)
             runner = Runner(folder, lab, network, reached)

@@ -15,6 +15,7 @@ from . import processes
 from .relay import Network
 
 USER = "ssm-user"
+DOCUMENTS = Path(__file__).resolve().parents[2] / "plugins" / "plugin_utils" / "mux" / "documents"
 
 _SSHD_CONFIG = """\
 Port {port}
@@ -60,6 +61,13 @@ def make_key(folder: Path, name: str) -> Path:
 def definitions(count: int) -> list[NodeDefinition]:
     """Nodes of one account and region: one identity in the mux."""
     return [NodeDefinition(name=f"bench-{number}", tags={"Role": "bench"}) for number in range(1, count + 1)]
+
+
+def create_documents(lab: Lab) -> None:
+    """Give the account the collection's own session documents, as its platform team does."""
+    client = lab.client("ssm")
+    for path in sorted(DOCUMENTS.glob("*.json")):
+        client.create_document(Name=path.stem, DocumentType="Session", DocumentFormat="JSON", Content=path.read_text(encoding="utf-8"))
 
 
 def open_nodes(lab: Lab, network: Network, keys: Path, first_port: int) -> list[BenchNode]:

@@ -100,7 +100,8 @@ def inner_pid(pid: int) -> int:
 def is_lab(pid: int) -> bool:
     """Whether a process is part of the lab's own machinery."""
     try:
-        return "tests.lab" in " ".join(psutil.Process(pid).cmdline())
+        command = " ".join(psutil.Process(pid).cmdline())
+        return "tests.lab" in command or "tests/lab" in command
     except psutil.NoSuchProcess:
         return True
 
