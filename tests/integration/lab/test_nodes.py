@@ -262,7 +262,7 @@ async def echo(session: Session, word: bytes) -> None:
 
 @pytest.mark.parametrize("harm", ["restart", "kill"])
 async def test_session_survives_its_agent(lab, node, harm):
-    loop = "stty -echo; printf READY; while read -r word; do echo \"<$word>\"; done"
+    loop = 'stty -echo; printf READY; while read -r word; do echo "<$word>"; done'
     async with open_session(lab, node, INTERACTIVE, command=loop) as session:
         await session.until(b"READY")
         if harm == "kill":
@@ -277,7 +277,7 @@ async def test_session_survives_its_agent(lab, node, harm):
 
 @pytest.mark.parametrize("side", ["agent", "client"])
 async def test_session_survives_the_loss_of_a_websocket(lab, node, side):
-    loop = "stty -echo; printf READY; while read -r word; do echo \"<$word>\"; done"
+    loop = 'stty -echo; printf READY; while read -r word; do echo "<$word>"; done'
     async with open_session(lab, node, INTERACTIVE, command=loop) as session:
         await session.until(b"READY")
         for number in range(3):
