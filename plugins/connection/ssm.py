@@ -232,6 +232,7 @@ class Connection(ConnectionBase):
                     streams[stream].append(rest)
                 if escalation.blocks_input:  # it never succeeded: what was said at the terminal is the reason
                     streams[FrameType.STDERR].extend(streams[FrameType.TTY])
+                    escalation.check_end(b"".join(streams[FrameType.STDERR]))
                 return content["returncode"], b"".join(streams[FrameType.STDOUT]), b"".join(streams[FrameType.STDERR])
             if kind is FrameType.NOTE:
                 display.vvv(content["text"], host=self._host)

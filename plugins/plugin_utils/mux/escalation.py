@@ -9,6 +9,7 @@ known apart, also the terminal's, so the password goes where the prompt came fro
 from __future__ import annotations
 
 import enum
+import re
 from typing import Protocol
 
 from .protocol import FrameType
@@ -38,6 +39,10 @@ class EscalationError(Exception):
     """The password is wrong or missing."""
 
 
+_REFUSED = re.compile(rb"(?i)authentication fail|incorrect password")
+"""What programs say whose plugin knows no words for it (doas: `Authentication failed`)."""
+
+
 class _State(enum.Enum):
     PROMPT = "a prompt is expected"
     SUCCESS = "the success line is expected"
@@ -51,6 +56,7 @@ class Escalation:
         self._become = become
         self._pending: dict[FrameType, bytes] = {}
         self._answer: tuple[bool, bytes] | None = None
+        self._name = "" if become is None else become.name.rpartition(".")[2]
         self.asks_password = become is not None and become.expect_prompt()
         self._state = _State.RUNNING if become is None else _State.PROMPT if self.asks_password else _State.SUCCESS
 
@@ -99,7 +105,7 @@ class Escalation:
                 return b"".join(kept)
             if self.asks_password and become.check_password_prompt(line):
                 if self._state is _State.SUCCESS:
-                    raise EscalationError(f"Incorrect {become.name} password")
+                    raise EscalationError(f"Incorrect {self._name} password")
                 self._state = _State.SUCCESS
                 password = str(become.get_option("become_pass")).encode("utf-8", "surrogateescape")
                 self._answer = (stream is FrameType.TTY, password + b"\n")
@@ -109,9 +115,9 @@ class Escalation:
                 else:
                     self._pending[stream] = line  # its newline would else be taken for output
             elif become.check_incorrect_password(line):
-                raise EscalationError(f"Incorrect {become.name} password")
+                raise EscalationError(f"Incorrect {self._name} password")
             elif become.check_missing_password(line):
-                raise EscalationError(f"Missing {become.name} password")
+                raise EscalationError(f"Missing {self._name} password")
             elif line.endswith((b"\n", b"\r")):
                 kept.append(line)
             else:
@@ -124,6 +130,14 @@ class Escalation:
         """The password and a newline, once, when it is due; and whether it goes to the terminal rather than to stdin."""
         answer, self._answer = self._answer, None
         return answer
+
+    def check_end(self, said: bytes) -> None:
+        """To be called when a command ended that never succeeded to become someone else, with all it said beside stdout.
+
+        :raises EscalationError: the password was given and refused.
+        """
+        if self.asks_password and self._state is _State.SUCCESS and _REFUSED.search(said):
+            raise EscalationError(f"Incorrect {self._name} password")
 
     def rest(self) -> dict[FrameType, bytes]:
         """What was held back as an incomplete line, at the command's end."""

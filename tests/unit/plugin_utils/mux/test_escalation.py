@@ -88,6 +88,21 @@ def test_sudo_says_sorry() -> None:
         escalation.examine(ERR, b"\nSorry, try again.\n")
 
 
+def test_doas_says_that_it_failed() -> None:
+    escalation, _ = make("community.general.doas", "wrong")
+    escalation.examine(TTY, b"doas (ssm-user@web-1) password: ")
+    with pytest.raises(EscalationError, match="Incorrect doas password"):
+        escalation.check_end(b"\r\ndoas: Authentication failed\r\n")
+
+
+def test_sudo_that_demands_a_terminal_may_be_asked_again() -> None:
+    refusal = b"sudo: sorry, you must have a tty to run sudo\n"
+    escalation, become = make("ansible.builtin.sudo")
+    assert escalation.refused_without_tty(refusal)
+    escalation.examine(OUT, success(become))
+    assert not escalation.refused_without_tty(refusal), "the command has started"
+
+
 def test_a_missing_password() -> None:
     escalation, _ = make("ansible.builtin.sudo")
     with pytest.raises(EscalationError, match="Missing sudo password"):
