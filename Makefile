@@ -64,7 +64,7 @@ clean: ## remove what was built, except .venv and collections/
 ## Trying it out
 
 demo: $(READY) ## playbooks on six nodes of a local lab, start to end, nothing to answer
-	@python extensions/demo/run.py
+	@python -m tests.demo
 
 lab: $(READY) ## a local AWS endpoint with nodes, until Ctrl-C (LAB="--nodes 3" passes options on)
 	@python -m tests.lab up $(LAB)
