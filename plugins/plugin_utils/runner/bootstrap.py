@@ -37,13 +37,14 @@ _PYTHON = (
 )
 
 # Descriptor 3 is the first FIFO, open both ways so that opening does not wait, in a directory that only we can have
-# made; or /dev/null. A runner that ends well ends the session; any other end means: not this interpreter.
+# made; or /dev/null. A runner that ends well ends the session; any other end means: not this interpreter. The runner is a
+# child of the session's shell, which the agent kills: it lives on for as long as cleaning up takes.
 _SESSION = (
     "f=/dev/null;{fifo}"
     "for p in {interpreters};do "
     'command -v "$p" >/dev/null 2>&1&&"$p" -IS -c \'{python}\' 3<>$f&&exit;done;'
     "stty raw -echo;echo;echo fleet-ssm:{nonce}:ready:sh;"
-    'p=$(dd bs=1 count={sh_size} 2>/dev/null);eval "$p";exit'
+    'sh -c "$(dd bs=1 count={sh_size} 2>/dev/null)" sh {nonce};exit'
 )
 
 _FIFO = "d=${{TMPDIR:-/tmp}}/.fleet-ssm-{nonce};(umask 077;mkdir $d&&mkfifo $d/1)2>/dev/null&&f=$d/1;"

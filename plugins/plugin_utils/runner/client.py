@@ -299,5 +299,5 @@ class RunnerClient:
         if isinstance(event, Exited) and (out, err) != (event.stdout_bytes, event.stderr_bytes):
             return ProtocolError(f"of {event.stdout_bytes} and {event.stderr_bytes} bytes of output, {out} and {err} arrived")
         if isinstance(event, GotFile) and (out != event.size or event.sha256 not in (None, request.received.digest())):
-            return ProtocolError(f"of {event.size} bytes of a file, {out} arrived, or with another hash")
+            return Failed(event.id, "EBADMSG", f"{out} bytes arrived of a file of {event.size}, or with another hash")
         return event

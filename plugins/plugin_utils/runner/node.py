@@ -1,5 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# mypy: ignore-errors
+# ruff: noqa: B905, I001, RUF005, SIM105, UP031
 """The runner: what runs on the node, inside the session, and does what the controller's RunnerClient asks.
 
 One file, standard library only, Python 3.6 to 3.14, Linux and macOS. It travels over the channel at every session start
@@ -165,7 +167,7 @@ class Output:
                 return
             except OSError:
                 if self.fd == self.terminal:
-                    raise HangUp
+                    raise HangUp from None
                 self.use(0)
             if self.partial:
                 return
@@ -371,7 +373,7 @@ class Exec(Job):
         except OSError as error:
             for fd in mine + theirs:
                 close(fd)
-            raise Refused(*reason(error))
+            raise Refused(*reason(error)) from None
         if not self.pid:
             self.become(theirs, argv, environment, cwd)
         if flags:
@@ -516,7 +518,11 @@ class Exec(Job):
             return
         if self.window <= 0 or not self.runner.out.room():
             self.quiet = now() + QUIET  # silent only since nobody listens
-        elif not any([source.pull() for source in list(self.sources)]):
+            return
+        silent = True
+        for source in list(self.sources):
+            silent = not source.pull() and silent
+        if silent:
             self.close_all()
             self.finish(left_open=True)
 
@@ -561,13 +567,13 @@ class Put(Job):
                 raise Refused("EISDIR", "Is a directory: " + os.fsdecode(path))
             if self.old and not os.path.isfile(path):
                 raise Refused("EINVAL", "Not a regular file: " + os.fsdecode(path))
-            parent, name = os.path.split(path)
+            parent = os.path.dirname(path)
             if parent and not os.path.isdir(parent):
                 raise Refused("ENOENT", "No such directory: " + os.fsdecode(parent))
             self.temporary = os.path.join(parent, (".fleet-ssm-%s-%d" % (runner.nonce, number)).encode())
             self.fd = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise Refused(*(reason(error, path) if isinstance(error, OSError) else ("EINVAL", str(error))))
+            raise Refused(*(reason(error, path) if isinstance(error, OSError) else ("EINVAL", str(error)))) from None
 
     def data(self, payload):
         try:
@@ -584,8 +590,7 @@ class Put(Job):
     def eof(self, payload):
         digest = self.hash.digest()
         if self.count != self.size or digest != payload:
-            what = "%d of %d bytes arrived" % (self.count, self.size) if self.count != self.size else "The bytes that arrived have another hash"
-            self.fail("EBADMSG", "%s: %s" % (what, os.fsdecode(self.path)))
+            self.fail("EBADMSG", "%d of %d bytes arrived, or with another hash: %s" % (self.count, self.size, os.fsdecode(self.path)))
             return
         try:
             if self.old and os.geteuid() == 0:
@@ -623,7 +628,7 @@ class Get(Job):
             self.source = Source(self, fd, STDOUT)
             self.mode = os.fstat(fd).st_mode
         except (OSError, ValueError) as error:
-            raise Refused(*(reason(error, payload) if isinstance(error, OSError) else ("EINVAL", str(error))))
+            raise Refused(*(reason(error, payload) if isinstance(error, OSError) else ("EINVAL", str(error)))) from None
         if self.mode & 0o170000 != 0o100000:
             close(fd)
             code, text = ("EISDIR", "Is a directory: ") if self.mode & 0o170000 == 0o040000 else ("EINVAL", "Not a regular file: ")
@@ -739,7 +744,7 @@ class Runner:
             except BlockingIOError:
                 break
             except OSError:
-                raise HangUp
+                raise HangUp from None
             if not data:
                 raise HangUp
             self.heard = now()
