@@ -48,7 +48,7 @@ def sign(
     canonical = "\n".join(
         (
             method,
-            quote(quote(parts.path, safe="/-_.~"), safe="/-_.~") or "/",
+            quote(parts.path, safe="/-_.~") or "/",  # of the path as it is sent
             "&".join(f"{k}={v}" for k, v in query),
             *(f"{name}:{value}" for name, value in canonical_headers),
             "",
