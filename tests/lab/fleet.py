@@ -49,7 +49,7 @@ class Fleet:
         self, definitions: Sequence[NodeDefinition], report: Callable[[ManagedNode], None] = lambda node: None
     ) -> list[ManagedNode]:
         """Make nodes; returns when those that run are online. Raises `TimeoutError` naming those that are not."""
-        nodes = self._create(definitions)
+        nodes = await self._create(definitions)
         starting = [node for node, wanted in zip(nodes, definitions, strict=True) if wanted.state == "running" and node.runtime]
         await asyncio.gather(*(self._start(node, report) for node in starting))
         return nodes
@@ -83,7 +83,7 @@ class Fleet:
 
     # -- making
 
-    def _create(self, definitions: Sequence[NodeDefinition]) -> list[ManagedNode]:
+    async def _create(self, definitions: Sequence[NodeDefinition]) -> list[ManagedNode]:
         made: dict[int, ManagedNode] = {}
         instances: dict[tuple[str, str, str | None], list[int]] = {}
         for position, wanted in enumerate(definitions):
@@ -93,7 +93,8 @@ class Fleet:
                 instances.setdefault((wanted.account, wanted.region, wanted.profile), []).append(position)
         for (account, region, profile), positions in instances.items():
             tags = [{"Name": definitions[position].name, **definitions[position].tags} for position in positions]
-            launched = moto_bridge.launch(account, region, tags, profile=profile)
+            # Thousands of instances take moto seconds, in which the service has to go on.
+            launched = await asyncio.to_thread(moto_bridge.launch, account, region, tags, profile=profile)
             for position, instance in zip(positions, launched, strict=True):
                 made[position] = self._ec2(definitions[position], instance)
         nodes = [made[position] for position in range(len(definitions))]
