@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import os
+import selectors
 import signal
 import ssl
 from pathlib import Path
@@ -61,7 +62,7 @@ def _become_worker(config: AgentConfig, context: ssl.SSLContext, order: SessionO
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.closerange(3, 65536)
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
             result = runner.run(_run(config, Service(config, context), order))
         _log.info("session %s: %s %s", order.session_id, result.status, result.output)
         path = _directory(config) / f"{order.session_id}.result"
@@ -73,6 +74,11 @@ def _become_worker(config: AgentConfig, context: ssl.SSLContext, order: SessionO
     finally:
         logging.shutdown()
         os._exit(0)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop on select(2): a worker has a handful of descriptors, and pauses of 1 ms that epoll would make 2."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 async def _run(config: AgentConfig, service: Service, order: SessionOrder) -> Result:
