@@ -18,7 +18,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -150,19 +150,20 @@ class SessionClient:
         return stats
 
     async def open(self) -> None:
-        """Connect the websocket; raises :class:`ChannelError` with the reason.
+        """Connect the websocket within ``open_timeout`` seconds; raises :class:`ChannelError` with the reason.
 
         The agent may still be on its way then: nothing says that it is there but its first output.
         """
         if self._runner is not None:
             raise ChannelError("the channel was opened before")
+        deadline = self._loop.time() + self._settings.open_timeout
         try:
             websocket = await self._connect()
         except ChannelError as exc:
-            if exc.permanent:
+            if exc.permanent or self._loop.time() >= deadline:
                 raise
             try:
-                websocket = await self._reconnect(1, self._settings.open_timeout)
+                websocket = await self._reconnect(deadline, 1, exc)
             except SessionGone as gone:
                 self._session_over = True
                 raise ChannelError(str(gone) or _GONE) from gone
@@ -216,9 +217,9 @@ class SessionClient:
     async def _run(self, websocket: ClientConnection) -> None:
         """Serve websockets one after another until the session ends."""
         try:
-            failures = 0
+            failures, lost_at = 0, self._loop.time()
             while True:
-                received = self._stats.frames_received
+                began, received = self._loop.time(), self._stats.frames_received
                 try:
                     await self._serve(websocket)
                 finally:
@@ -227,9 +228,12 @@ class SessionClient:
                     self._session_over = self._channel.closed_by_service
                     self._end(self._channel.closed)
                     return
-                # A websocket on which nothing ever came is no success: else a broken service would be asked in a loop.
-                failures = failures + 1 if self._stats.frames_received == received else 0
-                websocket = await self._reconnect(failures, self._settings.resume_window)
+                # A service that accepts a websocket and drops it at once has not resumed the session.
+                if self._stats.frames_received > received or self._loop.time() - began >= _MAX_DELAY:
+                    failures, lost_at = 0, self._loop.time()
+                else:
+                    failures += 1
+                websocket = await self._reconnect(lost_at + self._settings.resume_window, failures)
                 self._stats.reconnects += 1
                 self._channel.reconnected(self._loop.time())
                 self._to_send.set()
@@ -289,27 +293,28 @@ class SessionClient:
             text = f"the data channel to {where} cannot be opened: {_reason(exc)}"
             raise ChannelError(text, permanent=_is_permanent(exc)) from cause
 
-    async def _reconnect(self, failures: int, window: float) -> ClientConnection:
-        """A new websocket to the same session, tried for ``window`` seconds. ``failures`` so far make the first delay."""
-        lost_at = self._loop.time()
-        while True:
-            if failures:
-                delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** min(failures - 1, 10))
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            try:
-                self._stats.api_calls += 1
-                resumed = await self._resume()
-                if not resumed.token:  # so the real service answers for a session that has ended
-                    raise SessionGone(_GONE)
-                self._started = resumed
-                return await self._connect()
-            except SessionGone:
-                raise
-            except Exception as exc:
-                failures += 1
-                elapsed = self._loop.time() - lost_at
-                if elapsed >= window:
-                    raise ChannelError(f"no connection to the session within {elapsed:.0f} s: {exc}") from exc
+    async def _reconnect(self, deadline: float, failures: int, problem: Exception | None = None) -> ClientConnection:
+        """A new websocket to the same session, tried until ``deadline``. After ``failures`` and the last ``problem`` it is slower."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    if failures:
+                        delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** min(failures - 1, 10))
+                        await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                    try:
+                        self._stats.api_calls += 1
+                        resumed = await self._resume()
+                        if not resumed.token:  # so the real service answers for a session that has ended
+                            raise SessionGone(_GONE)
+                        self._started = replace(resumed, stream_url=resumed.stream_url or self._started.stream_url)
+                        return await self._connect()
+                    except SessionGone:
+                        raise
+                    except Exception as exc:
+                        problem = exc
+                        failures += 1
+        except TimeoutError:
+            raise ChannelError(f"the session cannot be reached: {problem or 'its websocket is dropped again and again'}") from problem
 
     async def _serve(self, websocket: ClientConnection) -> None:
         """Move frames until the websocket is lost or the channel closed."""

@@ -65,10 +65,20 @@ class Service:
     async def terminate(self) -> None:
         self.terminated += 1
 
+    def renew(self, agent: Agent) -> None:
+        """From now on another session, for another client."""
+        self.agent = agent
+        self._echoed = 0
+
     def cut(self) -> None:
         """Break the connection without a word."""
         assert self._websocket is not None
         self._websocket.transport.abort()
+
+    def freeze(self) -> None:
+        """Keep the connection, but neither read nor answer anything on it."""
+        assert self._websocket is not None
+        self._websocket.transport.pause_reading()
 
     def output(self, data: bytes, payload_type: int = 1) -> None:
         self.agent.send(data, payload_type)
