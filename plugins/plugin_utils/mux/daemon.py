@@ -28,7 +28,7 @@ def start(path: str) -> socket.socket:
     os.close(reader)
     try:
         os.chdir("/")
-        os.umask(0o077)
+        os.umask(0o177)
         _scrub_environment()
         listener = _listen(path)
         _close_files(keep=(listener.fileno(), writer))

@@ -1,0 +1,265 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Identities against an endpoint of our own: whose credentials are used, when they are renewed, and how throttling is met."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import targets
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import CredentialsError, Identity, IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+
+Answer = tuple[int, Any]
+
+
+class Endpoint:
+    """AWS as far as needed: each answer is what a function makes of (action, key id, parameters)."""
+
+    def __init__(self, answer: Callable[[str, str, dict[str, Any]], Answer]) -> None:
+        self.seen: list[tuple[str, str, dict[str, Any]]] = []
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+                if target := self.headers.get("X-Amz-Target"):
+                    action, parameters = target.partition(".")[2], json.loads(body)
+                else:
+                    parameters = dict(urllib.parse.parse_qsl(body))
+                    action = parameters["Action"]
+                endpoint.seen.append((action, key, parameters))
+                status, content = answer(action, key, parameters)
+                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for _, key, _ in self.seen]
+
+
+Serve = Callable[[Callable[[str, str, dict[str, Any]], Answer]], Endpoint]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    made: list[Endpoint] = []
+
+    def make(answer: Callable[[str, str, dict[str, Any]], Answer]) -> Endpoint:
+        made.append(Endpoint(answer))
+        return made[-1]
+
+    yield make
+    for endpoint in made:
+        endpoint.close()
+
+
+def nothing_registered(_action: str, _key: str, _parameters: dict[str, Any]) -> Answer:
+    return 200, {"InstanceInformationList": []}
+
+
+def identity(environment: dict[str, str], paces: dict[tuple[str, str, str], Pace] | None = None, **options: Any) -> Identity:
+    values = ConnectionOptions.from_mapping({"host": "i-1", "region": "eu-central-1", **options})
+    return Identity(IdentityKey.of(values, environment), {} if paces is None else paces)
+
+
+async def look(who: Identity, seconds: float = 20) -> dict[str, Any]:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return await who.call("ssm", "describe_instance_information", deadline=deadline, resource="*")
+
+
+def keys(name: str) -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+async def test_each_worker_is_who_its_environment_says(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = serve(nothing_registered)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OF-THE-MUX")
+    for name in ("ONE", "TWO"):
+        await look(identity({**keys(name), "AWS_ENDPOINT_URL": endpoint.url}))
+    assert endpoint.keys == ["ONE", "TWO"]
+
+
+async def test_options_win_over_the_environment(serve: Serve, tmp_path: Path) -> None:
+    endpoint = serve(nothing_registered)
+    environment = {**keys("ENVIRONMENT"), "AWS_SESSION_TOKEN": "of the environment", "HOME": str(tmp_path)}
+    await look(identity(environment, endpoint_url=endpoint.url, access_key="OPTION", secret_key="x"))
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default]\nregion = us-east-1\n")
+    await look(identity(environment, endpoint_url=endpoint.url, access_key="OPTION", secret_key="x"))
+    assert endpoint.keys == ["OPTION", "OPTION"]
+
+
+async def test_a_profile_with_credential_process_runs_with_the_workers_environment(serve: Serve, tmp_path: Path) -> None:
+    endpoint = serve(nothing_registered)
+    program = tmp_path / "credentials.py"
+    program.write_text("import json, os\nprint(json.dumps({'Version': 1, 'AccessKeyId': os.environ['AWS_FLEET_TEST'], 'SecretAccessKey': 'x'}))\n")
+    config = tmp_path / "config"
+    config.write_text(f"[profile ops]\nregion = us-west-2\nendpoint_url = {endpoint.url}\ncredential_process = {sys.executable} {program}\n")
+    who = identity({"AWS_CONFIG_FILE": str(config), "AWS_FLEET_TEST": "FROM-THE-PROGRAM", "PATH": "/usr/bin:/bin"}, profile="ops", region=None)
+    await look(who)
+    assert endpoint.keys == ["FROM-THE-PROGRAM"]
+    assert who.region == "us-west-2"
+
+
+async def test_no_credentials_is_said_in_words(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    with pytest.raises(CredentialsError, match="nope"):
+        await identity(environment, profile="nope").settings()
+    with pytest.raises(CredentialsError, match="no credentials"):
+        await identity(environment).settings()
+
+
+def assumed(name: str, lifetime: datetime.timedelta) -> str:
+    expiration = (datetime.datetime.now(datetime.timezone.utc) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        f"<AccessKeyId>{name}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{expiration}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+
+
+async def test_a_role_is_assumed_with_its_external_id_and_renewed_before_it_expires(serve: Serve) -> None:
+    lifetimes = iter([datetime.timedelta(minutes=5), datetime.timedelta(hours=1)])
+    count = iter(range(1, 10))
+
+    def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
+        if action == "AssumeRole":
+            assert key == "BASE"
+            assert (parameters["RoleArn"], parameters["ExternalId"], parameters["RoleSessionName"]) == ("arn:aws:iam::2:role/Operator", "x-4711", "fleet-ssm-an-na")
+            return 200, assumed(f"ROLE{next(count)}", next(lifetimes))
+        return nothing_registered(action, key, parameters)
+
+    endpoint = serve(answer)
+    environment = {**keys("BASE"), "AWS_ENDPOINT_URL": endpoint.url, "USER": "an na"}
+    who = identity(environment, role_arn="arn:aws:iam::2:role/Operator", external_id="x-4711")
+    for _ in range(3):
+        await look(who)
+    assert [(action, key) for action, key, _ in endpoint.seen if action != "AssumeRole"] == [
+        ("DescribeInstanceInformation", "ROLE1"), ("DescribeInstanceInformation", "ROLE2"), ("DescribeInstanceInformation", "ROLE2"),
+    ]  # fmt: skip
+
+
+async def test_expired_keys_are_looked_up_again_once(serve: Serve, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[ops]\naws_access_key_id = OLD\naws_secret_access_key = x\naws_session_token = t\n")
+
+    def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
+        if key == "OLD":
+            credentials.write_text(credentials.read_text().replace("OLD", "NEW"))  # someone logs in again
+            return 400, {"__type": "ExpiredTokenException", "message": "The security token included in the request is expired"}
+        return nothing_registered(action, key, parameters)
+
+    endpoint = serve(answer)
+    who = identity({"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "HOME": str(tmp_path)}, endpoint_url=endpoint.url, profile="ops")
+    await look(who)
+    assert endpoint.keys == ["OLD", "NEW"]
+
+
+async def test_keys_that_stay_expired_are_an_error_after_two_calls(serve: Serve) -> None:
+    endpoint = serve(lambda *_: (400, {"__type": "ExpiredTokenException", "message": "expired"}))
+    with pytest.raises(botocore.exceptions.ClientError, match="expired"):
+        await look(identity({**keys("OLD"), "AWS_ENDPOINT_URL": endpoint.url}))
+    assert len(endpoint.seen) == 2
+
+
+async def test_throttling_is_waited_out_by_all_together(serve: Serve) -> None:
+    refusals = iter([True, True, True])
+
+    def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
+        if next(refusals, False):
+            return 400, {"__type": "ThrottlingException", "message": "Rate exceeded"}
+        return nothing_registered(action, key, parameters)
+
+    endpoint = serve(answer)
+    paces: dict[tuple[str, str, str], Pace] = {}
+    who = identity({**keys("ONE"), "AWS_ENDPOINT_URL": endpoint.url}, paces)
+    await asyncio.gather(*(look(who) for _ in range(3)))
+    assert len(endpoint.seen) == 6, "three refused, and each of the three answered once"
+    (pace,) = paces.values()
+    assert pace.throttled == 3
+
+
+async def test_nothing_else_is_repeated(serve: Serve) -> None:
+    endpoint = serve(lambda *_: (500, {"__type": "InternalServerError", "message": "oops"}))
+    with pytest.raises(botocore.exceptions.ClientError):
+        await look(identity({**keys("ONE"), "AWS_ENDPOINT_URL": endpoint.url}))
+    assert len(endpoint.seen) == 1
+
+
+def test_equal_inputs_are_one_identity_and_secrets_are_not_shown() -> None:
+    options = ConnectionOptions(host="a", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="hidden", role_arn="arn", external_id="hidden", proxy="http://u:hidden@p")
+    other = ConnectionOptions(host="b", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="hidden", role_arn="arn", external_id="hidden", proxy="http://u:hidden@p")
+    environment = {"AWS_SECRET_ACCESS_KEY": "hidden"}
+    assert IdentityKey.of(options, environment) == IdentityKey.of(other, dict(environment))
+    assert IdentityKey.of(options, environment) != IdentityKey.of(options, {})
+    assert "hidden" not in repr(IdentityKey.of(options, environment))
+
+
+# Targets
+
+
+@pytest.mark.parametrize("host", ["i-0123456789abcdef0", "i-01234567", "mi-0123456789abcdef0"])
+def test_an_id_is_taken_as_it_is(host: str) -> None:
+    assert targets.parse(host) == host
+
+
+def test_anything_else_is_a_tag() -> None:
+    assert targets.parse("web-1") == targets.TagTarget("Name", "web-1")
+    assert targets.parse("tag:Role=web=1") == targets.TagTarget("Role", "web=1")
+    assert targets.parse("i-am-a-name") == targets.TagTarget("Name", "i-am-a-name")
+    with pytest.raises(RequestError, match="not an instance id"):
+        targets.parse("i-0123")
+
+
+def node(number: int, **fields: Any) -> dict[str, Any]:
+    return {"InstanceId": f"mi-{number:017x}", "PingStatus": "Online", "ComputerName": f"host-{number}", "IPAddress": "192.0.2.1", **fields}
+
+
+async def resolve(endpoint: Endpoint, host: str) -> str:
+    return await targets.resolve(identity({**keys("ONE"), "AWS_ENDPOINT_URL": endpoint.url}), host, asyncio.get_running_loop().time() + 20)
+
+
+async def test_a_tag_of_one_node_is_that_node_also_on_a_later_page(serve: Serve) -> None:
+    def answer(_action: str, _key: str, parameters: dict[str, Any]) -> Answer:
+        assert parameters["Filters"] == [{"Key": "tag:Role", "Values": ["db"]}]
+        return 200, {"InstanceInformationList": [node(7)]} if "NextToken" in parameters else {"InstanceInformationList": [], "NextToken": "more"}
+
+    assert await resolve(serve(answer), "tag:Role=db") == node(7)["InstanceId"]
+
+
+async def test_an_ambiguous_name_lists_the_candidates(serve: Serve) -> None:
+    endpoint = serve(lambda *_: (200, {"InstanceInformationList": [node(1), node(2, PingStatus="ConnectionLost")]}))
+    with pytest.raises(RequestError) as caught:
+        await resolve(endpoint, "web")
+    for part in ("2 nodes", node(1)["InstanceId"], node(2)["InstanceId"], "host-2", "ConnectionLost", "ansible_ssm_host"):
+        assert part in str(caught.value)
