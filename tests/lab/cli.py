@@ -63,7 +63,7 @@ def _up(options: argparse.Namespace) -> int:
             pass  # left by a lab that was killed
         else:
             raise LabError(f"a lab runs in {options.folder} already; `python -m tests.lab down` ends it")
-    return run(options.folder, _spec(options), inventory=options.inventory, env_file=options.env_file)
+    return run(options.folder, _spec(options), inventory=options.inventory, env_file=options.env_file, quiet=options.quiet)
 
 
 def _spec(options: argparse.Namespace) -> LabSpec:
@@ -247,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, e.g. minute_seconds=1")
     up.add_argument("--env-file", type=Path, help="where to write the environment to export")
     up.add_argument("--inventory", type=Path, help="where to write the inventory")
+    up.add_argument("--quiet", action="store_true", help="do not show each request (requests.jsonl has them all)")
     serve = commands.add_parser("serve")
     serve.add_argument("--folder", type=Path, required=True, default=argparse.SUPPRESS)
     serve.set_defaults(run=_serve)

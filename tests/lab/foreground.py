@@ -18,6 +18,7 @@ from rich.text import Text
 
 from .client import ControlClient
 from .environment import environment, write_inventory
+from .request_log import LoggedRequest
 from .server import remove_folder, serve
 from .spec import LabSpec
 
@@ -25,7 +26,8 @@ from .spec import LabSpec
 class Display:
     """Follows the events of a starting lab."""
 
-    def __init__(self, spec: LabSpec, inventory: Path, env_file: Path, console: Console) -> None:
+    def __init__(self, spec: LabSpec, inventory: Path, env_file: Path, console: Console, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._spec, self._inventory, self._env_file, self._console = spec, inventory, env_file, console
         self._nodes: dict[str, dict[str, Any]] = {}
         self._known: dict[str, Any] = {}
@@ -54,6 +56,14 @@ class Display:
             self._console.print("The lab is gone.")
         if self._live.is_started:
             self._live.update(self._table())
+
+    def request(self, entry: LoggedRequest) -> None:
+        """A line for each request of a controller; those of agents are in the log only."""
+        if self._quiet or entry.by_node or not self._known:
+            return
+        style = "red" if entry.status >= 400 else "dim"
+        line = f"{entry.time[11:23]} {entry.account or '-':12} {entry.region or '-':14} {entry.action} {entry.status} {entry.error}"
+        self._console.print(f"{line.rstrip()} {entry.milliseconds:.0f} ms", style=style, soft_wrap=True, highlight=False)
 
     def _ready(self) -> None:
         nodes = ControlClient(self._known["control"]).call("GET", "/nodes")
@@ -84,16 +94,16 @@ class Display:
         return table
 
 
-def run(folder: Path, spec: LabSpec, *, inventory: Path | None, env_file: Path | None) -> int:
+def run(folder: Path, spec: LabSpec, *, inventory: Path | None, env_file: Path | None, quiet: bool = False) -> int:
     """Run until Ctrl-C; the exit status."""
     console = Console()
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         console.print(f"[red]{folder} belongs to someone else[/]")
         return 1
-    display = Display(spec, inventory or folder / "inventory.yml", env_file or folder / "environment.sh", console)
+    display = Display(spec, inventory or folder / "inventory.yml", env_file or folder / "environment.sh", console, quiet=quiet)
     try:
-        asyncio.run(serve(folder, spec, display.event))
+        asyncio.run(serve(folder, spec, display.event, on_request=display.request))
     except KeyboardInterrupt:
         pass
     except Exception:

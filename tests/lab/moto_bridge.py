@@ -14,11 +14,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 # Read by moto when it is imported: AmazonSSMManagedInstanceCore and the like exist.
 os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+# A few images in place of 1,300, through all of which each new instance would look.
+os.environ.setdefault("MOTO_AMIS_PATH", str(Path(__file__).with_name("images.json")))
 
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends

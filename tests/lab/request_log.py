@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ class LoggedRequest:
 class RequestLog:
     """Written to a file line by line, counted since the start or the last reset."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, listener: Callable[[LoggedRequest], None] | None = None) -> None:
+        self._listener = listener
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._entries: deque[LoggedRequest] = deque(maxlen=_REMEMBERED)
         self._counts: Counter[str] = Counter()
@@ -45,6 +47,8 @@ class RequestLog:
         self._entries.append(entry)
         (self._node_counts if entry.by_node else self._counts)[entry.action] += 1
         self._file.write(json.dumps(asdict(entry)) + "\n")
+        if self._listener is not None:
+            self._listener(entry)
 
     def summary(self, *, entries: bool = False) -> dict[str, Any]:
         """Counters of controllers and of nodes by action, and the latest requests if wanted."""

@@ -27,7 +27,7 @@ from .dispatch import Dispatcher
 from .environment import describe
 from .fleet import Fleet
 from .model import Endpoints
-from .request_log import RequestLog
+from .request_log import LoggedRequest, RequestLog
 from .settings import Settings
 from .spec import LabSpec
 from .state import ManagedNode
@@ -41,7 +41,14 @@ Report = Callable[[dict[str, Any]], None]
 _LARGEST_BODY = 1024 * 1024 * 1024
 
 
-async def serve(folder: Path, spec: LabSpec, report: Report, *, watch_stdin: bool = False) -> None:
+async def serve(
+    folder: Path,
+    spec: LabSpec,
+    report: Report,
+    *,
+    watch_stdin: bool = False,
+    on_request: Callable[[LoggedRequest], None] | None = None,
+) -> None:
     """Run a lab in `folder` until SIGINT, SIGTERM, a request of the control API, or (if watched) the end of stdin."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
@@ -57,7 +64,7 @@ async def serve(folder: Path, spec: LabSpec, report: Report, *, watch_stdin: boo
         loop.add_reader(sys.stdin.fileno(), _on_stdin, stop, loop)
     settings = Settings()
     settings.update(spec.settings)
-    world = World(folder, settings, RequestLog(folder / "requests.jsonl"), spec.accounts, spec.regions)
+    world = World(folder, settings, RequestLog(folder / "requests.jsonl", on_request), spec.accounts, spec.regions)
     world.furnish()
     dispatcher, gateway = Dispatcher(world), Gateway(world)
     fleet = Fleet(world, dispatcher, gateway.connected)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from botocore.exceptions import ClientError
@@ -91,6 +92,23 @@ def test_a_role_that_is_attached_late_lets_the_agent_in(lab: Lab):
         node.terminate()
 
 
+def test_a_session_of_someone_whose_name_is_an_address(lab: Lab):
+    """Single sign-on names role sessions so; the name becomes part of the session's id, and that of paths and signatures."""
+    role = f"arn:aws:iam::{lab.account}:role/FleetOperator"
+    given = lab.client("sts").assume_role(RoleArn=role, RoleSessionName="jo=doe@example.com,x")["Credentials"]
+    keys = {
+        "aws_access_key_id": given["AccessKeyId"],
+        "aws_secret_access_key": given["SecretAccessKey"],
+        "aws_session_token": given["SessionToken"],
+    }
+    started = lab.client("ssm", **keys).start_session(Target=lab.node("web-1").node_id)
+    session = {"SessionId": started["SessionId"]}
+    assert session["SessionId"].startswith("jo=doe@example.com,x-")
+    eventually(lambda: [found for found in lab.sessions(active=True) if found["session_id"] == session["SessionId"] and found["agent_connected"]])
+    lab.client("ssm", **keys).terminate_session(**session)
+    eventually(lambda: not [found for found in lab.sessions() if found["session_id"] == session["SessionId"] and found["agent_connected"]])
+
+
 class Foreground:
     """`python -m tests.lab up` in a folder, and the other commands for it."""
 
@@ -101,6 +119,13 @@ class Foreground:
             [sys.executable, "-m", "tests.lab", "up", "--nodes", "1"],
             cwd=REPOSITORY, env=self.environment, text=True, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+
+    def ask(self) -> None:
+        """One request of a controller."""
+        known = json.loads((self.folder / "lab.json").read_text())
+        access_key, secret_key = known["keys"]["111111111111"]
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "region_name": "us-east-1"}
+        boto3.client("sts", endpoint_url=known["api_url"], **keys).get_caller_identity()
 
     def command(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "tests.lab", *arguments]
@@ -124,6 +149,7 @@ def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: For
     assert foreground.command("fault", "frames", "--loss", "0.5").startswith("fault 1")
     assert "loss=0.5" in foreground.command("status")
     foreground.command("fault", "clear")
+    foreground.ask()
     assert "loss" not in foreground.command("status")
     foreground.command("add", "ghost", "--kind", "simulated", "--hybrid")
     assert "ghost" in foreground.command("list")
@@ -137,6 +163,7 @@ def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: For
     output, _ = foreground.up.communicate(timeout=30)
     assert foreground.up.returncode == 0
     assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in output
+    assert "sts:GetCallerIdentity 200" in output
     assert not foreground.folder.exists()
     assert not left_of(foreground.folder)
 
