@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import time
@@ -29,6 +30,10 @@ from .request import ConnectionOptions
 
 SILENCE_MARGIN = 60.0
 """Seconds beyond the option `silence_timeout` after which a mux that says nothing at all is given up; it sends signs of life while a request runs."""
+
+
+_LOOK_AROUND = 2.0
+"""Seconds between looks whether the process that this worker works for still lives."""
 
 
 class MuxError(Exception):
@@ -134,6 +139,7 @@ class MuxClient:
         self._frames: Iterator[tuple[FrameType, bytes]] = iter(())
         self._patience = patience
         self._poll = select.poll()
+        self._parent = os.getppid()
         self.busy = False
         self.closed = False
 
@@ -238,13 +244,16 @@ class MuxClient:
 
     def transfer(self, out: bytearray, deadline: float | None) -> bool:
         """Wait until bytes could be moved either way; takes what was sent off ``out``. False at the deadline."""
-        now = time.monotonic()
-        limit = now + self._patience if deadline is None else deadline
         if self.closed:
             raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the connection to the mux is closed")
+        limit = time.monotonic() + self._patience if deadline is None else deadline
         self._poll.register(self._peer, select.POLLIN | select.POLLOUT if out else select.POLLIN)
-        ready = self._poll.poll(max(0.0, limit - now) * 1000)
-        if not ready:
+        while not (ready := self._poll.poll(min(_LOOK_AROUND, max(0.0, limit - time.monotonic())) * 1000)):
+            if os.getppid() != self._parent:  # ansible was killed; its workers are sessions of their own and live on
+                self.close()
+                raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the controller is gone")
+            if time.monotonic() < limit:
+                continue
             if deadline is not None:
                 return False
             self.close()

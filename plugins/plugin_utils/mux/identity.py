@@ -137,6 +137,8 @@ class Identity:
         self.calls: dict[str, int] = {}
         self.documents: dict[str, bool] = {}
         """Session documents by whether they were found usable; the ladder's memory."""
+        self.document_lock = asyncio.Lock()
+        """Held while a document is tried for the first time, so that many nodes do not all find out that it does not exist."""
 
     @property
     def label(self) -> str:
@@ -172,11 +174,12 @@ class Identity:
             if wait:
                 await asyncio.sleep(wait)
             self.calls[action] = self.calls.get(action, 0) + 1
+            sent = loop.time()
             try:
                 answer = await loop.run_in_executor(threads, functools.partial(self._call, service, operation, parameters))
             except Exception as error:
                 if errors.is_throttling(error) and loop.time() < deadline:
-                    pace.throttle(loop.time())
+                    pace.throttle(loop.time(), sent)
                     continue
                 if not renewed and (errors.is_expired(error) or errors.error_code(error) in errors.UNKNOWN_KEY_CODES):
                     renewed = True  # perhaps someone logged in again meanwhile

@@ -26,6 +26,7 @@ class Pace:
         self._gap = 0.0
         self._free_at = 0.0
         self._throttled_in_a_row = 0
+        self._slowed_at = float("-inf")
         self.throttled = 0
         self.calls = 0
 
@@ -48,9 +49,15 @@ class Pace:
         if self._gap < self.NO_GAP:
             self._gap = 0.0
 
-    def throttle(self, now: float) -> None:
-        """A call was refused for its rate: everyone waits, with jitter, and goes slower afterwards."""
+    def throttle(self, now: float, sent: float) -> None:
+        """A call was refused for its rate: everyone waits, with jitter, and goes slower afterwards.
+
+        :param sent: when it was sent. Calls that were already on their way when it became slower say nothing new.
+        """
         self.throttled += 1
+        if sent <= self._slowed_at:
+            return
+        self._slowed_at = now
         self._throttled_in_a_row += 1
         self._gap = min(max(self._gap * 2, self.FIRST_GAP), self.LONGEST_GAP)
         longest = min(self.FIRST_GAP * 2 ** min(self._throttled_in_a_row, 10), self.LONGEST_PAUSE)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,12 @@ ASK_AFTER = 6.0
 
 RETURNING = 8.0
 """Seconds in which a node that was connected a moment ago may come back (an agent that restarts) before it counts as unreachable."""
+
+THROTTLING_PATIENCE = 180.0
+"""Seconds for which a StartSession that AWS refuses for its rate is tried, beside the time that the session then has."""
+
+_FAULTS_PATIENCE = 10.0
+"""Seconds in which faults of the service are met with further tries, however many those are."""
 
 _FORGET_AFTER = 600.0
 _TARGET_KEPT = 300.0
@@ -200,11 +207,12 @@ class SessionRoute:
         self._mux.make_room()
         lock = self._mux.node_locks.setdefault((self._identity.region, self._node_id), asyncio.Lock())
         attempt = 0
+        began = loop.time()
         while True:
             attempt += 1
             try:
                 async with lock:
-                    channel, rung = await self._start_sessions(deadline)
+                    channel, rung = await self._start_sessions()
                 self._rung = rung
                 self._connected_at = time.monotonic()
                 return channel
@@ -217,7 +225,7 @@ class SessionRoute:
                 why = await targets.why_not_connected(self._identity, self._node_id, loop.time() + RETURNING)
                 raise unreachable(why) from error
             except _Transient as error:
-                if attempt > options.reconnection_retries or loop.time() >= deadline:
+                if attempt > options.reconnection_retries and loop.time() - began > _FAULTS_PATIENCE:
                     raise unreachable(str(error)) from error
                 await asyncio.sleep(min(0.2 * 2**attempt, 5.0))
 
@@ -232,7 +240,7 @@ class SessionRoute:
         if not settings.region:
             raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
 
-    async def _start_sessions(self, deadline: float) -> tuple[NodeChannel, Rung]:
+    async def _start_sessions(self) -> tuple[NodeChannel, Rung]:
         """The ladder: the first document that can be used."""
         refused: list[str] = []
         known = self._identity.documents
@@ -244,7 +252,12 @@ class SessionRoute:
                 continue
             runner = RunnerClient(RunnerSettings(interpreter=self._options.python, fifo=bool(rung.output_document)))
             try:
-                started = await self._start_session(rung.document, None if rung.typed else runner.session_command(), deadline)
+                async with self._identity.document_lock if mark not in known else contextlib.nullcontext():
+                    if known.get(mark) is False:  # found out by another one, meanwhile
+                        refused.append(f"{rung.label}: not usable, as seen before")
+                        continue
+                    started = await self._start_session(rung.document, None if rung.typed else runner.session_command())
+                    known[mark] = True
             except Exception as error:
                 if not _is_about_document(error):
                     raise self._start_failed(error, rung) from error
@@ -252,8 +265,7 @@ class SessionRoute:
                     known[mark] = False
                 refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
                 continue
-            known[mark] = True
-            return await self._connect(started, runner, rung, deadline), rung
+            return await self._connect(started, runner, rung), rung
         raise unreachable(f"no session document can be used on {self._node_id}: " + "; ".join(refused))
 
     def _start_failed(self, error: BaseException, rung: Rung) -> Exception:
@@ -267,7 +279,8 @@ class SessionRoute:
             return _Transient(text)
         return unreachable(text)
 
-    async def _start_session(self, document: str, command: str | None, deadline: float) -> StartedSession:
+    async def _start_session(self, document: str, command: str | None) -> StartedSession:
+        deadline = asyncio.get_running_loop().time() + THROTTLING_PATIENCE
         parameters: dict[str, Any] = {"Target": self._node_id, "Reason": self._reason}
         if document:
             parameters["DocumentName"] = document
@@ -276,12 +289,13 @@ class SessionRoute:
         answer = await self._identity.call("ssm", "start_session", deadline=deadline, resource=self._node_id, **parameters)
         return StartedSession(answer["SessionId"], answer["StreamUrl"], answer["TokenValue"], self._node_id)
 
-    async def _connect(self, started: StartedSession, runner: RunnerClient, rung: Rung, deadline: float) -> NodeChannel:
+    async def _connect(self, started: StartedSession, runner: RunnerClient, rung: Rung) -> NodeChannel:
         """Wait for the runner; with a second session beside it where the document has one."""
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.connection_timeout
         channel = NodeChannel(self._session(started), runner, typed=rung.typed, on_lost=self._lost, log=self._log)
         ready = loop.create_task(channel.open())
-        carrier = loop.create_task(self._start_carrier(rung, runner, channel, deadline)) if rung.output_document else None
+        carrier = loop.create_task(self._start_carrier(rung, runner, channel)) if rung.output_document else None
         try:
             done, _pending = await asyncio.wait([ready], timeout=min(ASK_AFTER, max(0.0, deadline - loop.time())))
             if not done:
@@ -301,13 +315,13 @@ class SessionRoute:
             self._task(_finish(carrier))
         return channel
 
-    async def _start_carrier(self, rung: Rung, runner: RunnerClient, channel: NodeChannel, deadline: float) -> None:
+    async def _start_carrier(self, rung: Rung, runner: RunnerClient, channel: NodeChannel) -> None:
         assert rung.output_document is not None
         if self._identity.documents.get(rung.output_document) is False:
             return
         number, command = runner.open_carrier()
         try:
-            started = await self._start_session(rung.output_document, command, deadline)
+            started = await self._start_session(rung.output_document, command)
         except Exception as error:
             if errors.is_no_document(error) or errors.is_denied(error):
                 self._identity.documents[rung.output_document] = False

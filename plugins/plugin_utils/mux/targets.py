@@ -151,14 +151,14 @@ async def why_not_connected(identity: Identity, node_id: str, deadline: float) -
         return f"the instance {node_id} is {instance['state']}{reason}"
     if known:
         since = known.get("LastPingDateTime")
-        since_text = f" since {since.astimezone().isoformat(timespec='seconds')}" if since is not None else ""
+        since_text = f" at {since.astimezone().isoformat(timespec='seconds')}" if since is not None else ""
         version = known.get("AgentVersion", "?")
         if known.get("PingStatus") == "Online":
             return (
-                f"{node_id} is online with agent {version} but takes no session now: the agent may be just starting, or lacks the permission"
-                f" ssmmessages:CreateControlChannel or the way to the ssmmessages endpoint{denied}"
+                f"{node_id} is not connected to Session Manager, though its agent {version} was last heard of{since_text}: it was lost a moment ago, or is"
+                f" just starting, or lacks the permission ssmmessages:CreateControlChannel or the way to the ssmmessages endpoint{denied}"
             )
-        return f"the agent of {node_id} is lost{since_text} (agent {version}, {known.get('PingStatus')}): is the node up, does amazon-ssm-agent run?{denied}"
+        return f"the agent of {node_id} is lost, last heard of{since_text} (agent {version}, {known.get('PingStatus')}): is the node up, does amazon-ssm-agent run?{denied}"
     if instance:
         if not instance["profile"]:
             return f"{node_id} runs but was never registered with Systems Manager, and has no instance profile: attach a role with AmazonSSMManagedInstanceCore"

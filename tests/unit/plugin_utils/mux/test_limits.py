@@ -14,7 +14,7 @@ def test_nothing_waits_until_aws_throttles() -> None:
 
 def test_throttling_makes_everyone_wait_and_spreads_them() -> None:
     pace = Pace(jitter=lambda: 1.0)
-    pace.throttle(10.0)
+    pace.throttle(10.0, 9.0)
     waits = [pace.reserve(10.0) for _ in range(3)]
     assert waits[0] >= Pace.FIRST_GAP
     assert [round(later - earlier, 6) for earlier, later in zip(waits, waits[1:])] == [pace.gap, pace.gap]
@@ -25,7 +25,8 @@ def test_throttling_again_and_again_waits_longer_but_not_for_ever() -> None:
     waits = []
     now = 0.0
     for _ in range(20):
-        pace.throttle(now)
+        now += 0.01
+        pace.throttle(now, now)
         wait = pace.reserve(now)
         waits.append(wait)
         now += wait
@@ -35,7 +36,7 @@ def test_throttling_again_and_again_waits_longer_but_not_for_ever() -> None:
 
 def test_success_makes_it_fast_again() -> None:
     pace = Pace()
-    pace.throttle(0.0)
+    pace.throttle(0.0, 0.0)
     for _ in range(50):
         pace.succeeded()
     assert pace.gap == 0.0
@@ -45,6 +46,15 @@ def test_success_makes_it_fast_again() -> None:
 
 def test_jitter_spreads_the_first_try() -> None:
     early, late = Pace(jitter=lambda: 0.0), Pace(jitter=lambda: 1.0)
-    early.throttle(0.0)
-    late.throttle(0.0)
+    early.throttle(0.0, 0.0)
+    late.throttle(0.0, 0.0)
     assert early.reserve(0.0) < late.reserve(0.0)
+
+
+def test_many_refusals_of_one_moment_count_once() -> None:
+    one, many = Pace(jitter=lambda: 1.0), Pace(jitter=lambda: 1.0)
+    one.throttle(10.0, 9.9)
+    for _ in range(50):
+        many.throttle(10.0, 9.9)
+    assert many.gap == one.gap
+    assert many.throttled == 50
