@@ -95,7 +95,7 @@ integration: $(READY) ## tests in the lab
 	@$(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/integration.xml
 
 molecule: $(READY) ## the molecule scenarios
-	@cd extensions && molecule test --all
+	@molecule test --all
 
 ruff: $(READY)
 	@ruff check .
