@@ -12,8 +12,8 @@ author:
 description:
   - Makes an inventory of the nodes that AWS Systems Manager manages. EC2 instances come with their tags and network, hybrid
     nodes (C(mi-*)) with the tags that Systems Manager keeps for them; both with platform, agent version and ping status.
-  - Asks many accounts and regions at once and with few calls. C(DescribeInstances) and C(DescribeInstanceInformation) run side
-    by side; tags of hybrid nodes are asked for only where there are hybrid nodes.
+  - Asks many accounts and regions at once and with few calls; for each region C(DescribeInstances) with 1,000 instances a page and
+    C(DescribeInstanceInformation) with 50 nodes a page. Tags of hybrid nodes are asked for only where there are hybrid nodes.
   - Sets the connection variables of P(fleet.ssm.ssm#connection), so that a playbook runs on the nodes without any further setting.
   - The inventory file is YAML and its name ends with C(managed_nodes.yml), C(ssm_nodes.yml) or C(ssm.yml) (or C(.yaml)),
     for example C(prod.managed_nodes.yml).
