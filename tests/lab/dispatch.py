@@ -240,9 +240,11 @@ def _s3_action(raw: RawRequest) -> str:
         ("DELETE", False): "DeleteBucket",
         ("GET", False): "ListObjects" if path.strip("/") else "ListBuckets",
     }
+    if has_key and ("uploads" in query or "uploadId" in query):
+        return "AbortMultipartUpload" if raw.method == "DELETE" else "PutObject"
     sub = re.match(r"([a-zA-Z]+)(?:=?(?:&|$))", query)
     if sub is not None and sub[1] not in ("versionId", "prefix"):
-        return f"{raw.method.title()}{sub[1].title()}"
+        return f"{raw.method.title()}{'Object' if has_key else 'Bucket'}{sub[1].title()}"
     return simple.get((raw.method, has_key), raw.method.title())
 
 
