@@ -1,5 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# mypy: ignore-errors
+# ruff: noqa: B905, E402, I001, RUF005, SIM105, UP031
 """The runner's part of the warm interpreters: it starts, uses and ends zygotes, and holds the parts of payloads. Node side.
 
 Loaded into the runner (``RunnerClient.load``), whose names it shares, with the text of zygote.py in ZYGOTE. It adds one kind
@@ -14,7 +16,7 @@ a zygote says nothing is believed but the fate of its own jobs: it may be anothe
 """
 
 if "runner" not in globals():  # else on the node, where this is part of the runner
-    from ..node import CHUNK, EXTENSION, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source, close, errno, now, os, reason, runner, sha256, signal, struct, unpack
+    from ..node import CHUNK, EXTENSION, QUIET, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source, close, errno, now, os, reason, runner, sha256, signal, struct, unpack
 
     ZYGOTE = ""
 
@@ -188,7 +190,10 @@ class Zygote:
     def report(self, message):
         kind, number, value = REPORT.unpack(message)
         job = self.jobs.get(number)
-        if kind == b"S" or job is None:
+        if job is None:
+            return
+        if kind == b"S":
+            job.pid = value
             return
         del self.jobs[number]
         self.used = now()
@@ -279,7 +284,7 @@ class Warm(Exec):
         (request, key, self.own), parts = unpack(payload, 3)
         keeper.learn(fields(parts))
         (self.recipe, _time, self.success), _rest = unpack(self.own, 3)
-        self.key, self.zygote, self.held, self.again = key, None, None, True
+        self.key, self.zygote, self.held, self.again, self.pid = key, None, None, True, 0
         Exec.__init__(self, runner, number, request)
         if keeper.size > MOST_BYTES:
             keeper.forget()
@@ -332,7 +337,7 @@ class Warm(Exec):
 
     def become(self, fds, argv, environment, cwd):
         """In the child."""
-        os.dup2(self.theirs.fileno(), fds[0])
+        os.dup2(self.theirs.fileno(), fds[0], False)
         Exec.become(self, fds, argv, environment, cwd)
 
     def eof(self, payload):
@@ -405,7 +410,7 @@ class Warm(Exec):
         return bool(self.zygote and self.zygote.jobs.get(self.number) is self)
 
     def finished(self, status):
-        self.status, self.quiet, self.zygote = status, now() + 0.25, None
+        self.status, self.quiet = status, now() + QUIET
         if self.cancelled:
             self.close_all()
         self.finish()
@@ -431,11 +436,10 @@ class Warm(Exec):
             self.runner.at(TERM_TO_KILL, self.kill)
 
     def kill(self):
-        if not self.running():
-            if self.group and self.status is None:
-                Exec.kill(self)
+        if self.group:
+            Exec.kill(self)
             return
-        self.zygote.kill(self, signal.SIGKILL)
+        self.zygote.kill(self, signal.SIGKILL)  # also after its end: somebody of its group may be left
         self.close_all()
         self.runner.at(1.0, self.give_up)
 

@@ -33,7 +33,7 @@ _ID: Final = r"[a-z]{32}"
 
 _SHELL = re.compile(rf"(?P<shell>/{_PROGRAM}) -c (?P<script>.+)", re.DOTALL | re.ASCII)
 _BECOME = re.compile(
-    rf"(?P<before>(?:cd {_WORD} && )?(?:/{_PROGRAM}/)?(?P<method>sudo|su|doas) (?:{_WORD} | |-p \"\[sudo via ansible, key=(?P<prompt>{_ID})\] password:\" )*)"
+    rf"(?P<before>(?:/{_PROGRAM}/)?(?P<method>sudo|su|doas) (?:{_WORD} | |-p \"\[sudo via ansible, key=(?P<prompt>{_ID})\] password:\" )*)"
     rf"-c (?P<script>'.+')",
     re.DOTALL | re.ASCII,
 )

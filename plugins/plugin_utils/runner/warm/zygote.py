@@ -1,5 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# mypy: ignore-errors
+# ruff: noqa: B905, F821, I001, RUF005, SIM105, SIM905, UP031, E402
 """The warm interpreter: forks itself for each module payload, so that the payload finds its imports and its code ready.
 
 Node side. The keeper (in the runner) starts the interpreter with the very command that ansible-core would have it started
@@ -338,7 +340,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self.library = Library()
         self.jobs = {}  # process -> job
-        self.ending = set()  # processes that were told to end
+        self.told = {}  # job -> process, of those whose group was told to end
         self.open = True
         self.oldest = time.monotonic() + AGE
 
@@ -368,7 +370,6 @@ class Zygote:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
-            self.ending.discard(pid)
             job = self.jobs.pop(pid, None)
             if job is not None:
                 self.report(b"E", job, status)
@@ -376,14 +377,13 @@ class Zygote:
     def end(self):
         """The keeper is gone. What it told to end, ends; other jobs outlive it, as commands would."""
         deadline = time.monotonic() + 2.0
-        while self.ending and time.monotonic() < deadline:
-            select.select([self.wake], [], [], deadline - time.monotonic())
-            while self.ending:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
-                if not pid:
-                    break
-                self.ending.discard(pid)
-        for pid in self.ending:
+        while time.monotonic() < deadline and any([self.kill(pid, 0) for pid in self.told.values()]):
+            time.sleep(0.05)
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                pass
+        for pid in self.told.values():
             self.kill(pid, signal.SIGKILL)
         os._exit(0)
 
@@ -397,23 +397,27 @@ class Zygote:
                 return self.job(message, fds)
             if message[:1] == b"K":
                 _kind, job, number = KILL.unpack(message)
-                for pid in [pid for pid in self.jobs if self.jobs[pid] == job]:
-                    self.ending.add(pid)
-                    self.kill(pid, number)
+                self.told.update((job, pid) for pid in self.jobs if self.jobs[pid] == job)
+                if job in self.told:
+                    self.kill(self.told[job], number)
+                if number == signal.SIGKILL:  # the last word, for those whom the first signal did not end
+                    self.told.pop(job, None)
         finally:
             for fd in fds:
                 os.close(fd)
         return None
 
-    @staticmethod
-    def kill(pid, number):
-        for send, process in ((os.killpg, pid), (os.kill, pid)):
+    def kill(self, pid, number):
+        """A signal to the group that the process leads, or will lead at once. False if there is nobody left."""
+        for send, process in ((os.killpg, pid), (os.kill, pid if pid in self.jobs else None)):
             try:
-                send(process, number)
-                return
+                if process:
+                    send(process, number)
+                    return True
             except OSError as error:
-                if error.errno != errno.ESRCH:  # not yet the leader of its group
-                    return
+                if error.errno != errno.ESRCH:
+                    return True
+        return False
 
     def job(self, message, fds):
         _kind, number, key, length, device, inode = JOB.unpack(message)
@@ -457,6 +461,8 @@ class Zygote:
             name, value = os.fsdecode(assignment).split("=", 1)
             os.environ[name] = value
         time.tzset()
+        if "threading" in sys.modules:  # which forgets this one after a fork
+            sys.modules["threading"].main_thread()._set_native_id()
         sys.path[:] = PATH
         archive = binascii.b2a_base64(recipe.archive(self.library.blobs, moment), newline=False)
         return recipe.code({"d": date.decode(), "p": params.decode(), "z": archive.decode()})

@@ -1,0 +1,105 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""However a module ends, status and output are those of an interpreter of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ..local_node import Result
+from . import core
+from .node import WarmNode
+
+ENDS = {
+    "exit": ["0", "3", "256", "-1", "None", "'text to stderr'", "b'bytes'", "(1, 2)", "True", "2**70", "object"],
+    "raise": ["ValueError('x')", "KeyboardInterrupt()", "SystemExit()", "GeneratorExit()", "BaseException('b')", "ExceptionGroup('g', [OSError(2, 'two')])"],
+    "os._exit": ["0", "7"],
+    "signal": ["9", "11", "15", "1", "2", "13"],
+    "atexit": [None],
+    "thread": [None],
+    "fork": [None],
+    "subprocess": ["echo out; echo err >&2; exit 4", "cat; ls /proc/self/fd; ulimit -a; umask; cd; pwd"],
+    "closed": [None],
+    "finaliser": [None],
+    "hook": [None],
+    "alarm": [None],
+}
+
+
+def plain(result: Result) -> tuple[int, bytes, bytes]:
+    out, err = (re.sub(rb"_payload_[a-z0-9_]{8}/", b"_payload/", text) for text in (result.stdout, result.stderr))
+    # The shell above the interpreter tells of a signal; there is none above a warm one. So does Python's address of an object.
+    err = re.sub(rb"\A(Killed|Terminated|Hangup|Segmentation fault|Alarm clock)( \(core dumped\))?\n", b"", err)
+    return result.rc, re.sub(rb"0x[0-9a-f]+", b"0x", out), re.sub(rb"0x[0-9a-f]+", b"0x", err)
+
+
+@pytest.mark.parametrize(("how", "argument"), [(how, argument) for how, arguments in ENDS.items() for argument in arguments])
+def test_end(node: WarmNode, how: str, argument: str | None) -> None:
+    cold, warm = node.both("ends", {"how": how, "argument": argument})
+    assert plain(warm) == plain(cold)
+
+
+def test_respawn(node: WarmNode) -> None:
+    cold, warm = node.both("respawns", {"interpreter": sys.executable})
+    assert plain(warm) == plain(cold)
+    assert json.dumps({"executable": sys.executable, "found": sys.executable})[1:-1].encode() in warm.stdout
+
+
+def test_daemon_outlives(node: WarmNode, tmp_path: Path) -> None:
+    for run in (node.cold, node.warm):
+        file = tmp_path / run.__name__
+        result = run(core.command(), core.payload("ends", {"how": "daemon", "argument": str(file)}))
+        assert (result.rc, file.exists()) == (0, False)
+        node.until(file.exists)
+
+
+def test_modules_do_not_see_one_another(node: WarmNode) -> None:
+    """In random order, several at once, some of which leave traces in their process."""
+    order = random.Random(7)
+    jobs = [order.choice(["leave", "look", "look", "exit"]) for _job in range(24)]
+    expected = {"leave": b"left\n", "exit": b"", "look": node.cold(core.command(), core.payload("ends", {"how": "look"})).stdout}
+    for at in range(0, len(jobs), 4):
+        ids = {node.submit(core.command(), core.payload("ends", {"how": how, "argument": "0"})): how for how in jobs[at : at + 4]}
+        for id_ in ids:
+            node.client.stdin_eof(id_)
+        for id_, how in ids.items():
+            result = node.wait(id_)
+            assert (result.rc, result.stdout, result.stderr) == (0, expected[how], b"")
+
+
+def test_cancelled(node: WarmNode) -> None:
+    id_ = node.submit(core.command(), core.payload("ends", {"how": "subprocess", "argument": "sleep 60"}))
+    node.client.stdin_eof(id_)
+    node.until(lambda: _sleeping(60))
+    node.client.cancel(id_)
+    assert node.wait(id_).rc == 128 + 15
+    node.until(lambda: not _sleeping(60))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_cancelled_of_another_user(node: WarmNode) -> None:
+    id_ = node.submit(core.command("sudo", become_user="nobody"), core.payload("ends", {"how": "subprocess", "argument": "trap '' TERM; sleep 61"}))
+    node.client.stdin_eof(id_)
+    node.until(lambda: _sleeping(61))
+    node.client.cancel(id_)
+    assert node.wait(id_).rc in (128 + 9, 128 + 15)
+    node.until(lambda: not _sleeping(61))
+
+
+def _sleeping(seconds: int) -> bool:
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if process.read_bytes() == f"sleep\0{seconds}\0".encode():
+                return True
+        except OSError:
+            continue
+    time.sleep(0.01)
+    return False

@@ -1,0 +1,211 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When an interpreter is kept, replaced, refused, or lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests import NOT_STARTED, UNKNOWN
+
+from ..local_node import Result
+from . import core
+from .node import WarmNode
+
+
+def stat(process: int) -> list[str]:
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def zygotes(node: WarmNode) -> list[int]:
+    """The interpreters that are kept: descendants of the node's session which read their program from a socket."""
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(process.name)] = int(stat(int(process.name))[1])
+        except OSError:
+            continue
+    found = []
+    for process in parents:
+        above = process
+        while above not in (0, node.pid):
+            above = parents.get(above, 0)
+        try:
+            if above and Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].rpartition(b"/")[2].startswith(b"python") and process_is_kept(process):
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
+def process_is_kept(process: int) -> bool:
+    links = [os.readlink(f"/proc/{process}/fd/{fd}") for fd in os.listdir(f"/proc/{process}/fd")]
+    return links.count("/dev/null") >= 3 and any(link.startswith("socket:") for link in links)
+
+
+def ping(node: WarmNode, become: str | None = None, interpreter: str = core.INTERPRETER, **options: str) -> Result:
+    return node.warm(core.command(become, interpreter=interpreter, **options), core.payload("ping", interpreter=interpreter))
+
+
+def code(result: Result) -> str | None:
+    return result.end.code if isinstance(result.end, Failed) else None
+
+
+@pytest.fixture
+def node() -> Iterator[WarmNode]:
+    with WarmNode() as node:
+        yield node
+
+
+def test_one_interpreter_for_all(node: WarmNode) -> None:
+    for _task in range(3):
+        assert ping(node).rc == 0
+    (kept,) = zygotes(node)
+    assert ping(node).rc == 0
+    assert zygotes(node) == [kept]
+
+
+def test_two_at_once_start_one(node: WarmNode) -> None:
+    ids = [node.submit(core.command(), core.payload("ping")) for _task in range(3)]
+    for id_ in ids:
+        node.client.stdin_eof(id_)
+    assert [node.wait(id_).rc for id_ in ids] == [0, 0, 0]
+    assert len(zygotes(node)) == 1
+
+
+def test_secrets_keep_apart(node: WarmNode) -> None:
+    for secret in (b"one", b"other"):
+        id_ = node.submit(core.command(), core.payload("ping"), secret=secret)
+        node.client.stdin_eof(id_)
+        assert node.wait(id_).rc == 0
+    assert len(zygotes(node)) == 2
+
+
+def test_ended_with_the_runner() -> None:
+    with WarmNode() as node:
+        assert ping(node).rc == 0
+        (kept,) = zygotes(node)
+        node.client.shutdown()
+        with pytest.raises(EOFError):
+            node.until(lambda: False)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{kept}").exists() and stat(kept)[0] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{kept}").exists() or stat(kept)[0] == "Z"
+
+
+def test_death_while_a_module_runs(node: WarmNode) -> None:
+    assert ping(node).rc == 0
+    (kept,) = zygotes(node)
+    id_ = node.submit(core.command(), core.payload("ends", {"how": "subprocess", "argument": "sleep 5"}))
+    node.client.stdin_eof(id_)
+    node.until(lambda: any(stat(int(process.name))[1] == str(kept) for process in Path("/proc").glob("[0-9]*") if process.exists()))
+    os.kill(kept, signal.SIGKILL)
+    assert code(node.wait(id_)) == UNKNOWN
+    assert ping(node).rc == 0
+    assert zygotes(node) != [kept]
+
+
+def test_death_between_modules(node: WarmNode) -> None:
+    assert ping(node).rc == 0
+    (kept,) = zygotes(node)
+    os.kill(kept, signal.SIGKILL)
+    while Path(f"/proc/{kept}").exists():
+        node.step(0.05)
+    assert ping(node).rc == 0
+
+
+def test_change_of_what_is_read_at_start(node: WarmNode, tmp_path: Path) -> None:
+    """A library appears on the path: as for an interpreter started afterwards, it is there at once."""
+    environment = {"PYTHONPATH": str(tmp_path)}
+    run = {"how": "exit", "argument": "__import__('appeared').status"}
+    for expected in (1, 5, 5):
+        result = node.warm(core.command(environment=environment), core.payload("ends", run))
+        assert result.rc == expected
+        (tmp_path / "appeared.py").write_text("status = 5\n")
+
+
+@pytest.mark.parametrize("name", ["datetime.py", "resource"])
+def test_files_that_the_wrapper_would_import(node: WarmNode, tmp_path: Path, name: str) -> None:
+    cwd = str(tmp_path)
+    for expected in (True, False):
+        id_ = node.submit(core.command(), core.payload("ping"), cwd=cwd)
+        node.client.stdin_eof(id_)
+        result = node.wait(id_)
+        assert isinstance(result.end, Exited if expected else Failed)
+        (tmp_path / name).mkdir(exist_ok=True)
+    assert code(result) == NOT_STARTED
+
+
+def test_directory_was_replaced(node: WarmNode, tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for expected in (None, NOT_STARTED):
+        id_ = node.submit(core.command(), core.payload("ping"), cwd=str(folder))
+        node.client.stdin_eof(id_)
+        assert code(node.wait(id_)) == expected
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+
+
+def test_missing_interpreter_is_as_ever(node: WarmNode) -> None:
+    command, data = core.command(interpreter="/nowhere/python3"), core.payload("ping", interpreter="/nowhere/python3")
+    cold, warm = node.cold(command, data), node.warm(command, data)
+    assert (warm.rc, warm.stdout, warm.stderr) == (cold.rc, cold.stdout, cold.stderr) != (0, b"", b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_refused_by_sudo_is_as_ever(node: WarmNode) -> None:
+    command, data = core.command("sudo", become_user="no-such-user"), core.payload("ping")
+    cold, warm = node.cold(command, data), node.warm(command, data)
+    assert (warm.rc, warm.stdout, warm.stderr) == (cold.rc, cold.stdout, cold.stderr) != (0, b"", b"")
+
+
+def test_what_the_node_forgot_is_sent_again(node: WarmNode) -> None:
+    assert ping(node).rc == 0
+    other = WarmNode()
+    with other:
+        other.requests._known.update(node.requests._known)  # what a runner that was full would not have any more
+        result = ping(other)
+        assert code(result) == NOT_STARTED
+        assert isinstance(result.end, Failed)
+        other.requests.failed(result.end)
+        assert ping(other).rc == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_input_and_output_that_sudo_logs_stay_logged(node: WarmNode, tmp_path: Path) -> None:
+    rules = Path("/etc/sudoers.d/fleet-ssm-test")
+    rules.write_text(f'Defaults>nobody log_output, iolog_dir="{tmp_path}"\n')
+    try:
+        assert code(ping(node, "sudo", become_user="nobody")) == NOT_STARTED
+        assert code(ping(node, "sudo", become_user="nobody")) == NOT_STARTED
+    finally:
+        rules.unlink()
+    assert zygotes(node) == []
+
+
+def _pythons() -> list[str]:
+    found = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python"), key=str)
+    return [str(path) for path in found] or [sys.executable]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interpreter", _pythons())
+def test_interpreters(node: WarmNode, interpreter: str) -> None:
+    """3.8 and newer are kept; older ones are refused, whatever they would say of the module."""
+    version = tuple(map(int, Path(interpreter).resolve().name.removeprefix("python").split(".")))
+    for _task in range(2):
+        command, data = core.command(interpreter=interpreter), core.payload("ends", {"how": "exit", "argument": "3"}, interpreter=interpreter)
+        cold, warm = node.cold(command, data), node.warm(command, data)
+        if version < (3, 8):
+            assert code(warm) == NOT_STARTED
+        else:
+            assert (warm.rc, warm.stdout, warm.stderr) == (cold.rc, cold.stdout, cold.stderr)
