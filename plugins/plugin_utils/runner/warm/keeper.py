@@ -284,7 +284,7 @@ class Warm(Exec):
         (request, key, self.own), parts = unpack(payload, 3)
         keeper.learn(fields(parts))
         (self.recipe, _time, self.success), _rest = unpack(self.own, 3)
-        self.key, self.zygote, self.held, self.again, self.pid = key, None, None, True, 0
+        self.key, self.zygote, self.held, self.again, self.pid, self.complete = key, None, None, True, 0, False
         Exec.__init__(self, runner, number, request)
         if keeper.size > MOST_BYTES:
             keeper.forget()
@@ -334,6 +334,8 @@ class Warm(Exec):
         self.stdout = self.sources[0]
         self.zygote = Zygote(keeper, self.key)
         self.held = b""
+        if self.complete:
+            self.eof(b"")
 
     def become(self, fds, argv, environment, cwd):
         """In the child."""
@@ -342,6 +344,7 @@ class Warm(Exec):
 
     def eof(self, payload):
         """The password, if there is one, has been said: now the interpreter gets its program."""
+        self.complete = True
         if self.stdin:
             program = PROGRAM % (TOO_OLD, ZYGOTE, self.success.decode(), AGE)
             self.stdin.queue.append(program.encode())
