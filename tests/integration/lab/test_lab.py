@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,3 +185,5 @@ def test_nothing_is_left_when_its_owner_or_the_server_itself_is_killed(victim: s
     owner.communicate()
     if victim == "owner":
         eventually(lambda: not Path(folder).exists())
+    else:
+        shutil.rmtree(folder)  # nobody is left who could
