@@ -8,17 +8,16 @@ import asyncio
 import contextlib
 import json
 import os
-import shlex
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 from ..model import Endpoints, NodeSpec, NodeStatus
-from .agent.config import AgentConfig
 from .init import REBOOT, InitConfig
 from .provision import setup_commands
 from .root import RootSpec
+from .supervisor import NodeError, Supervisor, agent_config
 
 _PROJECT = Path(__file__).resolve().parents[3]
 #: Loads pid 1 as package "nodes" of its own: it needs nothing of `tests.lab`, which takes long to load.
@@ -26,44 +25,18 @@ _START = (
     f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); from nodes.init import main; sys.exit(main())"
 )
 _STOP_TIMEOUT = 10.0
-_NSENTER = ("nsenter", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd")
-_ENTER_ENVIRONMENT = (
-    "HOME=/root",
-    "USER=root",
-    "LOGNAME=root",
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG=C.UTF-8",
-)
 
 
-class NodeError(RuntimeError):
-    """A node cannot do what is asked of it."""
-
-
-class ProcessNode:
-    """Supervises one node; see `tests.lab.model.Node` for what the methods promise."""
+class ProcessNode(Supervisor):
+    """Supervises one node by its pid 1 (`tests.lab.nodes.init`)."""
 
     def __init__(self, spec: NodeSpec, lab_dir: Path, endpoints: Endpoints) -> None:
-        self._spec, self._endpoints = spec, endpoints
-        self.directory = lab_dir / "nodes" / spec.node_id
-        self.log_path = self.directory / "node.log"
-        self._status = NodeStatus.STOPPED
+        super().__init__(spec, lab_dir, endpoints)
         self._process: asyncio.subprocess.Process | None = None
-        self._pid = 0  #: of pid 1 of the node, as the host counts
         self._up = asyncio.Event()
         self._done: asyncio.Queue[str] = asyncio.Queue()
         self._watcher: asyncio.Task[None] | None = None
         self._rebooting = False
-
-    @property
-    def spec(self) -> NodeSpec:
-        return self._spec
-
-    @property
-    def status(self) -> NodeStatus:
-        return self._status
-
-    # Life
 
     async def start(self) -> None:
         if self._process is not None:
@@ -90,7 +63,7 @@ class ProcessNode:
         await asyncio.wait({up, self._watcher}, return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
         if not self._up.is_set():
-            raise NodeError(f"{self._spec.name} did not start: {self._last_words()}")
+            raise NodeError(f"{self._spec.name} did not start: {self.last_words()}")
 
     async def stop(self) -> None:
         """In order; kills what does not end in time."""
@@ -134,42 +107,6 @@ class ProcessNode:
         await self._command("restart-agent")
         self._status = NodeStatus.RUNNING
 
-    # From outside
-
-    def enter_command(self, *command: str) -> list[str]:
-        """argv that runs `command` (default: a login shell) as root in the node."""
-        if not self._pid:
-            raise NodeError(f"{self._spec.name} is not running")
-        return [
-            *_NSENTER,
-            *(["--time"] if Path(f"/proc/{self._pid}/ns/time").exists() else []),
-            "--target",
-            str(self._pid),
-            "--",
-            "env",
-            "-i",
-            f"TERM={os.environ.get('TERM', 'dumb')}",
-            *_ENTER_ENVIRONMENT,
-            *(command or ("/bin/bash", "-l")),
-        ]
-
-    async def run(self, script: str) -> str:
-        """Run a shell script as root in the node; its output. Raises NodeError if it fails."""
-        process = await asyncio.create_subprocess_exec(
-            *self.enter_command("/bin/sh", "-ec", script),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        if process.returncode != 0:
-            raise NodeError(f"{self._spec.name}: {shlex.quote(script)}: {output.decode(errors='replace')[-2000:]}")
-        return output.decode(errors="replace")
-
-    async def start_sshd(self, port: int, authorized_key: str) -> None:
-        """An sshd of the node's own on a loopback port; the key opens root and ssm-user."""
-        await self.run(sshd_script(port, authorized_key))
-
     # What a node is made of
 
     def init_config(self) -> InitConfig:
@@ -184,10 +121,10 @@ class ProcessNode:
 
     def root_spec(self, *binds: tuple[Path, str]) -> RootSpec:
         return RootSpec(
-            directory=self.directory.resolve(),
+            directory=self.directory,
             name=self._spec.name,
             python=self._spec.python,
-            hidden=(_PROJECT, Path(sys.prefix), self.directory.resolve().parents[1]),
+            hidden=(_PROJECT, Path(sys.prefix), self.directory.parents[1]),
             binds=binds,
         )
 
@@ -243,61 +180,3 @@ class ProcessNode:
     async def _finished(self) -> None:
         if self._watcher is not None:
             await self._watcher
-
-    def _last_words(self) -> str:
-        lines = self.log_path.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "no output"
-
-
-def agent_config(spec: NodeSpec, endpoints: Endpoints) -> AgentConfig:
-    """What our agent is told on a node. Options of the spec override single values."""
-    config = AgentConfig(
-        node_id=spec.node_id,
-        name=spec.name,
-        region=spec.region,
-        api_url=endpoints.api_url,
-        agent_url=endpoints.agent_https_url,
-        metadata_url="" if spec.hybrid else endpoints.metadata_url(spec.node_id),
-        role="" if spec.hybrid else spec.role or "",
-        activation_id=spec.activation.activation_id if spec.activation else "",
-        activation_code=spec.activation.activation_code if spec.activation else "",
-        agent_version=spec.agent_version,
-        address=spec.address,
-        ca_path=str(endpoints.ca_path),
-    )
-    given = {**json.loads(config.to_json()), **dict(spec.options)}
-    return AgentConfig.from_json(json.dumps(given))
-
-
-def sshd_script(port: int, authorized_key: str) -> str:
-    """Shell commands that start an sshd; host keys and configuration are the node's own."""
-    return f"""
-id ssm-user >/dev/null 2>&1 || {{
-    useradd -m ssm-user
-    echo 'ssm-user ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ssm-agent-users
-    chmod 440 /etc/sudoers.d/ssm-agent-users
-}}
-for home in /root /home/ssm-user; do
-    install -d -m 700 $home/.ssh
-    printf '%s\\n' {shlex.quote(authorized_key.strip())} > $home/.ssh/authorized_keys
-done
-chown -R ssm-user: /home/ssm-user/.ssh
-mkdir -p /run/sshd
-[ -e /etc/ssh/lab_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/lab_key
-cat > /etc/ssh/lab_config <<'END'
-Port {port}
-ListenAddress 127.0.0.1
-HostKey /etc/ssh/lab_key
-PidFile /run/sshd-lab.pid
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM yes
-StrictModes no
-MaxStartups 100
-MaxSessions 100
-AcceptEnv LANG LC_*
-Subsystem sftp internal-sftp
-END
-/usr/sbin/sshd -f /etc/ssh/lab_config
-"""

@@ -16,7 +16,8 @@ from pathlib import Path
 from ..model import Endpoints, NodeSpec
 from .init import InitConfig
 from .metadata_address import MetadataAddress
-from .process import NodeError, ProcessNode
+from .process import ProcessNode
+from .supervisor import NodeError
 
 PROGRAMS = ("amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker", "ssm-document-worker")
 _OPTIONAL = ("ssm-session-logger", "ssm-cli")
