@@ -320,7 +320,8 @@ class Connection(ConnectionBase):
 
     def _usable_client(self) -> MuxClient:
         self._connect()
-        assert self._client is not None
+        if self._client is None:
+            raise AssertionError
         return self._client
 
     def _drop_unless_usable(self) -> None:

@@ -19,11 +19,12 @@ if not __package__:  # run by its path: make the folders above it packages, with
 
     importlib.import_module(__package__)
 
-if len(sys.argv) == 4 and sys.argv[1:3] == ["serve", "--socket"]:
-    from .daemon import run
+if __name__ == "__main__":
+    if len(sys.argv) == 4 and sys.argv[1:3] == ["serve", "--socket"]:
+        from .daemon import run
 
-    run(sys.argv[3])
-else:
-    from .command_line import main
+        run(sys.argv[3])
+    else:
+        from .command_line import main
 
-    sys.exit(main(sys.argv[1:]))
+        sys.exit(main(sys.argv[1:]))

@@ -154,7 +154,8 @@ class MuxClient:
             peer = start.connect(directory)
         except start.StartError as error:
             raise MuxError(ErrorKind.UNREACHABLE, str(error)) from error
-        assert peer is not None
+        if peer is None:
+            raise AssertionError
         return cls(peer, patience=patience)
 
     @classmethod
@@ -220,7 +221,8 @@ class MuxClient:
                 self._peer.close()
 
     def _begin(self, opening: bytes, *, takes_input: bool = False) -> Exchange:
-        assert not self.busy, "one request at a time"
+        if self.busy:
+            raise AssertionError("one request at a time")
         self.busy = True
         return Exchange(self, opening, takes_input=takes_input)
 
@@ -228,7 +230,8 @@ class MuxClient:
         exchange = self._begin(opening)
         while True:
             event = exchange.next_event()
-            assert event is not None  # without a time limit
+            if event is None:  # without a time limit
+                raise AssertionError
             if exchange.finished:
                 return dict(event[1])
 

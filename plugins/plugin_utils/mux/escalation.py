@@ -95,7 +95,8 @@ class Escalation:
         :raises EscalationError: the output says that the password is wrong or missing.
         """
         become = self._become
-        assert become is not None
+        if become is None:
+            raise AssertionError
         data = self._pending.pop(stream, b"") + data
         kept: list[bytes] = []
         lines = data.splitlines(keepends=True)

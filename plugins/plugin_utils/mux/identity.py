@@ -153,7 +153,8 @@ class Identity:
     @property
     def known_settings(self) -> Settings:
         """The settings, after :meth:`settings` was awaited once."""
-        assert self._settings is not None
+        if self._settings is None:
+            raise AssertionError
         return self._settings
 
     # Calls
@@ -269,7 +270,8 @@ class Identity:
         import botocore.credentials
 
         settings = self._settings
-        assert settings is not None and self.key.role_arn is not None
+        if settings is None or self.key.role_arn is None:
+            raise AssertionError
         base = self._renew_base()
         session = self._session(botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
         client = session.create_client(
@@ -316,7 +318,8 @@ class Identity:
 
     def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         settings = self._resolve()
-        assert self._credentials is not None
+        if self._credentials is None:
+            raise AssertionError
         frozen = self._credentials.get_frozen_credentials()
         environment = {name: value for name, value in self.environment.items() if not name.startswith("AWS_")}
         environment.update(

@@ -158,7 +158,8 @@ class NodeChannel:
             return
         action = work.action
         runner = self.runner
-        assert self.ready is not None
+        if self.ready is None:
+            raise AssertionError
         if isinstance(action, Exec):
             number = runner.exec(action.command.encode("utf-8", "surrogateescape"), tty=action.tty)
         elif isinstance(action, Put):

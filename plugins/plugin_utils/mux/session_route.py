@@ -316,7 +316,8 @@ class SessionRoute:
         return channel
 
     async def _start_carrier(self, rung: Rung, runner: RunnerClient, channel: NodeChannel) -> None:
-        assert rung.output_document is not None
+        if rung.output_document is None:
+            raise AssertionError
         if self._identity.documents.get(rung.output_document) is False:
             return
         number, command = runner.open_carrier()
@@ -417,7 +418,8 @@ class SessionRoute:
         self._options = options
 
     def _facts(self, ready: Ready) -> dict[str, Any]:
-        assert self._channel is not None
+        if self._channel is None:
+            raise AssertionError
         return {
             "user": ready.user, "home": ready.home, "uid": ready.uid, "python": ready.python, "executable": ready.executable, "kind": ready.kind,
             "platform": ready.platform, "node": self._node_id, "region": self._identity.region, "session": self._channel.session.session_id,

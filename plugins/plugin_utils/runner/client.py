@@ -288,7 +288,8 @@ class RunnerClient:
             request.writable += event.size
         elif isinstance(event, (Exited, PutFile, GotFile, Failed)):
             del self._open[event.id]
-            assert self._link is not None
+            if self._link is None:
+                raise AssertionError
             self._link.drop(event.id)
             return self._settle(event, request)
         return event

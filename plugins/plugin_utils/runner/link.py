@@ -21,6 +21,7 @@ class Link(Protocol):
 
     def submit(self, request: Request) -> None: ...
     def data(self, id_: int, data: bytes) -> None: ...
+
     def eof(self, id_: int, sha256: bytes) -> None:
         """``sha256`` of everything given to ``data``."""
 
@@ -29,6 +30,7 @@ class Link(Protocol):
     def load(self, name: str, source: bytes) -> None: ...
     def cancel(self, id_: int) -> None: ...
     def credit(self, id_: int, size: int) -> None: ...
+
     def drop(self, id_: int) -> None:
         """The request has ended: nothing more goes to it."""
 
@@ -53,6 +55,7 @@ class Backlog:
     def end(self, id_: int, sha256: bytes) -> None:
         self._chunks.setdefault(id_, deque())
         self._ends[id_] = sha256
+
 
     def drop(self, id_: int) -> None:
         self._chunks.pop(id_, None)

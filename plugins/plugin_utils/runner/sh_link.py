@@ -122,7 +122,8 @@ class ShLink:
         while size < limit and self._backlog:
             id_, chunk, end = self._backlog.pop()
             for at in range(0, len(chunk or b""), LINE):
-                assert chunk is not None
+                if chunk is None:
+                    raise AssertionError
                 piece = chunk[at : at + LINE]
                 self._sizes.setdefault(id_, deque()).append(len(piece))
                 self._send("d", id_, encode(piece))
