@@ -57,6 +57,7 @@ HOLD = 0.002  # s that a little output waits for the exit status, to travel with
 QUIET = 0.25  # s without output after which an ended command's open pipes are given up
 TERM_TO_KILL = 2.0  # s
 HIGHEST_FD = 1000  # select() takes 1,024
+ENDING_SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 
 now = time.monotonic
 
@@ -369,13 +370,18 @@ class Exec(Job):
                     os.dup2(slave, theirs[0], False)
             if max(mine + theirs) > HIGHEST_FD:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            self.pid = os.fork()
+            # A signal to the child waits until it has a group and handlers of its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+            try:
+                self.pid = os.fork()
+                if not self.pid:
+                    self.become(theirs, argv, environment, cwd)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         except OSError as error:
             for fd in mine + theirs:
                 close(fd)
             raise Refused(*reason(error)) from None
-        if not self.pid:
-            self.become(theirs, argv, environment, cwd)
         if flags:
             # Without any opener the terminal would look ended to us, while the command may open /dev/tty only later.
             self.slave = theirs.pop()
@@ -416,7 +422,7 @@ class Exec(Job):
                 fcntl.ioctl(fds[4], termios.TIOCSCTTY, 0)
             for fd in range(3):
                 os.dup2(fds[fd], fd)
-            for number in self.runner.ignored_signals:
+            for number in self.runner.ignored_signals + ENDING_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             if cwd:
@@ -749,6 +755,9 @@ class Runner:
                 raise HangUp
             self.heard = now()
             self.input += data
+        self.parse()
+
+    def parse(self):
         while len(self.input) >= DOWN.size:
             size, kind, number, check = DOWN.unpack_from(self.input)
             end = DOWN.size + size
@@ -785,7 +794,8 @@ class Runner:
             os.killpg(group, number)
             os.killpg(group, signal.SIGCONT)
         except ProcessLookupError:
-            pass
+            if group in self.children:  # it has no group yet
+                os.kill(group, number)
         except PermissionError:
             self.end_as_root(group, number)
 
@@ -830,14 +840,16 @@ class Runner:
             os.set_inheritable(3, False)  # the first FIFO, or /dev/null
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+        os.closerange(4, HIGHEST_FD)  # what the agent left open is not for commands
         self.wake, writer = os.pipe()
         for fd in (0, 1, self.wake, writer):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGHUP, lambda number, frame: None)  # a real one is seen as the end of the input
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # a real one comes with the end of the input
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: self.shutdown(0, b""))
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def turn(self):
         out, time_now = self.out, now()

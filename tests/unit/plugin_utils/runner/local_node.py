@@ -42,9 +42,12 @@ class AgentText:
 
     def feed(self, chunk: bytes) -> bytes:
         data, out, at = self._held + chunk, bytearray(), 0
-        if b"\xef" not in data and max(data[-3:]) < 0x80:
-            self._held = b""
-            return data  # the loop below would come to the same
+        if b"\xef" not in data:
+            # Everything up to the last ASCII byte passes unchanged; only where what follows is cut needs a look.
+            at = len(data)
+            while at and data[at - 1] >= 0x80:
+                at -= 1
+            out += data[:at]
         while at < len(data):
             size = _rune(data, at)
             if size:
@@ -99,9 +102,12 @@ class LocalNode:
         env: Mapping[str, str] | None = None,
         shell: Sequence[str] = ("sh",),
         keep: bool = True,
+        start: bool = True,
         seed: int = 0,
     ) -> None:
-        self.client, self.loss, self.keep = client, loss, keep
+        self.client, self.loss, self.keep, self.typed, self.shell = client, loss, keep, typed, shell
+        self.deaf: set[int] = set()  # carriers that deliver nothing
+        self.paused = False  # the PTY is not read
         self.env = {**os.environ, "TERM": "xterm-256color", **(env or {})}
         self.results: dict[int, Result] = {}
         self.events: list[Event] = []
@@ -113,14 +119,19 @@ class LocalNode:
         self._texts: dict[int, AgentText] = {}
         self._carriers: dict[int, subprocess.Popen[bytes]] = {}
         self._unsent = b""
-        command = [*shell, "-c", client.session_command()] if not typed else [*shell]
-        self.pid, self.master = _start_in_pty(command, self.env)
-        os.set_blocking(self.master, False)
-        if typed:
-            time.sleep(0.3)  # the prompt
-            os.write(self.master, client.session_command().encode() + b"\n")
+        self.master = -1
+        if start:
+            self.start()
         if carrier:
             self.open_carrier()
+
+    def start(self) -> None:
+        command = self.client.session_command()
+        self.pid, self.master = _start_in_pty([*self.shell] if self.typed else [*self.shell, "-c", command], self.env)
+        os.set_blocking(self.master, False)
+        if self.typed:
+            select.select([self.master], [], [], 10)  # the prompt
+            os.write(self.master, command.encode() + b"\n")
 
     def open_carrier(self) -> int:
         number, command = self.client.open_carrier()
@@ -129,13 +140,14 @@ class LocalNode:
         )
         return number
 
-    def kill_carrier(self, number: int) -> None:
+    def kill_carrier(self, number: int, *, tell: bool = True) -> None:
         process = self._carriers.pop(number)
         process.kill()
         process.wait()
         assert process.stdout
         process.stdout.close()
-        self.client.carrier_lost(number)
+        if tell:
+            self.client.carrier_lost(number)
 
     def __enter__(self) -> LocalNode:
         return self
@@ -160,27 +172,32 @@ class LocalNode:
         if not self._unsent:
             self._unsent = self.client.data_to_send()
         outputs = {process.stdout.fileno(): number for number, process in self._carriers.items() if process.stdout}
-        readable, writable, _ = select.select([self.master, *outputs], [self.master] if self._unsent else [], [], timeout)
+        sources = [*outputs] if self.paused else [self.master, *outputs]
+        readable, writable, _ = select.select(sources, [self.master] if self._unsent else [], [], timeout)
         if writable:
             self._unsent = self._unsent[os.write(self.master, self._unsent[:4096]) :]
         for fd in readable:
             number = outputs.get(fd, PTY)
             try:
-                chunk = os.read(fd, 1024)
+                data = os.read(fd, 65536)
             except BlockingIOError:
                 continue
             except OSError:
-                chunk = b""
-            if not chunk:
+                data = b""
+            if not data:
                 if number == PTY:
                     raise EOFError(self.client.noise)
                 self.kill_carrier(number)
                 continue
-            self.received += len(chunk)
-            if number != PTY and self.loss and self._random.random() < self.loss:
+            self.received += len(data)
+            if number in self.deaf:
                 continue
-            for event in self.client.receive(self._texts.setdefault(number, AgentText()).feed(chunk), number):
-                self._take(event)
+            for at in range(0, len(data), 1024):
+                if number != PTY and self.loss and self._random.random() < self.loss:
+                    continue
+                text = self._texts.setdefault(number, AgentText()).feed(data[at : at + 1024])
+                for event in self.client.receive(text, number):
+                    self._take(event)
 
     def _take(self, event: Event) -> None:
         if self.keep and not isinstance(event, (Stdout, Stderr)):
@@ -204,11 +221,11 @@ class LocalNode:
         else:
             self.pongs += 1
 
-    def until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout: float = 60.0, step: float = 0.5) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"nothing for {timeout} s; noise: {self.client.noise!r}"
-            self.step(0.5)
+            self.step(step)
 
     # Whole requests
 
@@ -225,14 +242,28 @@ class LocalNode:
     def result(self, id_: int) -> Result:
         return self.results.setdefault(id_, Result())
 
-    def wait(self, id_: int, timeout: float = 60.0) -> Result:
-        self.until(lambda: self.result(id_).end is not None, timeout)
+    def wait(self, id_: int, timeout: float = 60.0, patience: float | None = None) -> Result:
+        """Until the request ends; with a ping after each ``patience`` seconds without a byte, as the owner does."""
+        heard, seen = time.monotonic(), self.received
+
+        def ended() -> bool:
+            nonlocal heard, seen
+            if self.received != seen:
+                heard, seen = time.monotonic(), self.received
+            elif patience and time.monotonic() - heard > patience:
+                heard = time.monotonic()
+                self.client.ping()
+            return self.result(id_).end is not None
+
+        self.until(ended, timeout, patience or 0.5)
         return self.result(id_)
 
-    def run(self, command: str | bytes | Sequence[str | bytes], stdin: bytes = b"", **options: object) -> Result:
+    def run(
+        self, command: str | bytes | Sequence[str | bytes], stdin: bytes = b"", patience: float | None = None, **options: object
+    ) -> Result:
         id_ = self.client.exec(command, **options)  # type: ignore[arg-type]
         self.send(id_, stdin)
-        return self.wait(id_)
+        return self.wait(id_, patience=patience)
 
     def put(self, path: str | bytes, data: bytes, *, mode: int | None = None, sha256: bytes | None = None, size: int | None = None) -> Result:
         id_ = self.client.put(path, size=len(data) if size is None else size, mode=mode, sha256=sha256)
