@@ -15,7 +15,7 @@ from . import processes
 from .relay import Network
 
 USER = "ssm-user"
-DOCUMENTS = Path(__file__).resolve().parents[2] / "plugins" / "plugin_utils" / "mux" / "documents"
+DOCUMENTS = Path(__file__).resolve().parents[2] / "plugins" / "plugin_utils" / "mux" / "session_documents"
 
 _SSHD_CONFIG = """\
 Port {port}

@@ -22,7 +22,7 @@ from tests.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLICIES = REPOSITORY / "docs" / "policies"
-DOCUMENTS = REPOSITORY / "plugins" / "plugin_utils" / "mux" / "documents"
+DOCUMENTS = REPOSITORY / "plugins" / "plugin_utils" / "mux" / "session_documents"
 HUB, OTHER = "111111111111", "222222222222"
 OPERATOR = f"arn:aws:iam::{HUB}:user/operator"
 
