@@ -20,13 +20,13 @@ _REORDERING: Final = 8
 class _Flight:
     """One unacknowledged message."""
 
-    __slots__ = ("frame", "order", "resent", "sent_at")
+    __slots__ = ("doubtful", "frame", "order", "sent_at")
 
     def __init__(self, frame: bytes, sent_at: float, order: int) -> None:
         self.frame = frame
         self.sent_at = sent_at
         self.order = order  # the count of transmissions when this one was made
-        self.resent = False
+        self.doubtful = False  # was taken for lost, so its acknowledgement says nothing about round trips
 
 
 class Outgoing:
@@ -65,7 +65,7 @@ class Outgoing:
         if flight.order > self._newest_acknowledged:
             self._newest_acknowledged = flight.order
         self.round_trip.answered()
-        if not flight.resent:  # else it is unknown which transmission was acknowledged
+        if not flight.doubtful:
             self.round_trip.sample(now - flight.sent_at, now)
             self.window.acknowledged(self.round_trip)
 
@@ -80,7 +80,6 @@ class Outgoing:
             flight = self._lost.pop(sequence)
             flight.sent_at = now
             flight.order = self._transmissions
-            flight.resent = True
             self._transmissions += 1
             self._flying[sequence] = flight
             frames.append(flight.frame)
@@ -95,12 +94,16 @@ class Outgoing:
 
     def reconnected(self) -> None:
         """Whatever was on its way may be gone with the old connection."""
-        self._lost.update(self._flying)
-        self._flying.clear()
+        for sequence in list(self._flying):
+            self._lose(sequence)
         self.paused = False
         self.round_trip.answered()
         if self._lost:
             self.window.silent()
+
+    def _lose(self, sequence: int) -> None:
+        flight = self._lost[sequence] = self._flying.pop(sequence)
+        flight.doubtful = True
 
     def _limit(self) -> int:
         # While the other side is known to be away, one message at a time finds out when it is back.
@@ -121,7 +124,7 @@ class Outgoing:
             lost.append(sequence)
             newest_lost = flight.order
         for sequence in lost:
-            self._lost[sequence] = self._flying.pop(sequence)
+            self._lose(sequence)
         if timed_out:
             self.round_trip.timed_out()
         # One loss event cuts the window once: not again for what was already on its way at the time of the cut.

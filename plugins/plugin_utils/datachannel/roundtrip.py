@@ -12,7 +12,8 @@ _MAX_TIMEOUT: Final = 1.0
 _GRANULARITY: Final = 0.01
 _GAIN: Final = 1 / 8
 _VARIATION_GAIN: Final = 1 / 4
-# How often the peers look for messages to resend. A time-out below it would only answer a busy node with more load.
+# How often the peers look for messages to resend, so their time-outs are up to this much longer than they compute.
+# Without it a controller or node that stands still for a moment would be answered with more load.
 _RESEND_INTERVAL: Final = 0.1
 _MINIMUM_LIFETIME: Final = 10.0
 
@@ -34,7 +35,7 @@ class RoundTrip:
     @property
     def timeout(self) -> float:
         """How long to wait for an acknowledgement before sending again."""
-        return min(_MAX_TIMEOUT, max(_RESEND_INTERVAL, self._timeout) * self._backoff)
+        return min(_MAX_TIMEOUT, self._timeout * self._backoff) + _RESEND_INTERVAL
 
     @property
     def minimum(self) -> float:

@@ -16,9 +16,12 @@ from .roundtrip import RoundTrip
 # A round trip longer than the shortest one by this much means that messages queue: a larger window would not help.
 _QUEUE_SECONDS: Final = 0.04
 _QUEUE_RATIO: Final = 0.5
-# After the first phase: messages more for each full window, and less for each acknowledgement while messages queue.
-_GROWTH: Final = 4.0
-_SHRINKAGE: Final = 0.25
+# Half a megabyte, which agents take in some 50 ms, is no queue to speak of: up to here only losses count, since on a
+# busy controller round trips are long for other reasons.
+_UNQUEUED: Final = 512
+# Messages more, or less, for each acknowledgement after the first phase.
+_GROWTH: Final = 1 / 8
+_SHRINKAGE: Final = 1 / 4
 
 
 class SendWindow:
@@ -39,18 +42,19 @@ class SendWindow:
     def acknowledged(self, round_trip: RoundTrip) -> None:
         """A message got through; ``round_trip`` has learnt from it."""
         minimum = round_trip.minimum
-        if round_trip.recent > minimum + max(_QUEUE_SECONDS, _QUEUE_RATIO * minimum):
-            self._size = max(float(self._initial), self._size - _SHRINKAGE)
-            self._doubling_end = self._size
+        if self._size > _UNQUEUED and round_trip.recent > minimum + max(_QUEUE_SECONDS, _QUEUE_RATIO * minimum):
+            self._size = self._doubling_end = self._size - _SHRINKAGE
         elif self.limiting:
-            growth = 1.0 if self._size < self._doubling_end else _GROWTH / self._size
-            self._size = min(float(self._maximum), self._size + growth)
+            self._size = min(float(self._maximum), self._size + (1.0 if self._size < self._doubling_end else _GROWTH))
 
     def lost(self) -> None:
         """A message was lost while others got through: half as much."""
         self._size = self._doubling_end = max(float(self._initial), self._size / 2)
 
     def silent(self) -> None:
-        """Nothing got through for a while: start again."""
-        self._doubling_end = max(float(self._initial), self._size / 2)
+        """Nothing got through for a while: start again, and double up to what was used before.
+
+        Below is TCP, so this is a node, an agent or a controller that stood still much rather than a path that is full.
+        """
+        self._doubling_end = max(self._doubling_end, self._size) if self._size == self._initial else self._size
         self._size = float(self._initial)
