@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask(parsed: argparse.Namespace) -> int:
-    peer = start.connect(parsed.control_path_dir, start=False)
+    peer = start.connect(parsed.control_path_dir, start=False, any_code=True)
     if peer is None:
         print("the mux is not running")
         return 0

@@ -23,6 +23,9 @@ from typing import Any
 VERSION = 1
 """Version of these frames; a change makes old and new processes refuse each other and start anew."""
 
+ANY_CODE = ""
+"""Stands for the digest in the greeting of one who only wants to look or to stop."""
+
 HEADER = struct.Struct("!BI")
 MAXIMUM = 64 * 1024 * 1024
 """Longest payload in bytes; a longer length is a broken peer."""
@@ -90,10 +93,10 @@ def encode(kind: FrameType, payload: bytes | bytearray | memoryview = b"") -> by
     return HEADER.pack(kind, len(payload)) + payload
 
 
-def encode_json(kind: FrameType, /, **fields: Any) -> bytes:
+def encode_json(frame: FrameType, /, **fields: Any) -> bytes:
     """A frame whose payload is a JSON object."""
     payload = json.dumps(fields, separators=(",", ":")).encode()
-    return HEADER.pack(kind, len(payload)) + payload
+    return HEADER.pack(frame, len(payload)) + payload
 
 
 def encode_credit(count: int) -> bytes:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directory, socket_path
-from .protocol import VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
+from .protocol import ANY_CODE, VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
 
 GREETING_TIMEOUT = 20.0
 """Seconds in which a mux answers a greeting, however busy the machine is."""
@@ -41,15 +41,16 @@ class _Stale(Exception):
     """What listens there is not the mux that is wanted."""
 
 
-def connect(directory: str, *, start: bool = True) -> socket.socket | None:
+def connect(directory: str, *, start: bool = True, any_code: bool = False) -> socket.socket | None:
     """A greeted socket to the mux whose socket is in ``directory``.
 
     :param start: start a mux if none runs; without it the answer is then `None`.
+    :param any_code: a mux of another version of the collection will do: to look at it, or to stop it.
     :raises StartError: it cannot be started; the text says why.
     """
     path = socket_path(directory)
     try:
-        found = _try_connect(path)
+        found = _try_connect(path, any_code=any_code)
         if found is not None or not start:
             return found
         make_directory(os.path.dirname(path))
@@ -66,12 +67,12 @@ def connect(directory: str, *, start: bool = True) -> socket.socket | None:
     return found
 
 
-def _try_connect(path: str, *, replace: bool = False) -> socket.socket | None:
+def _try_connect(path: str, *, replace: bool = False, any_code: bool = False) -> socket.socket | None:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         peer.settimeout(GREETING_TIMEOUT)
         peer.connect(path)
-        greet(peer)
+        greet(peer, ANY_CODE if any_code else code_digest())
     except (FileNotFoundError, ConnectionError, _Stale):
         peer.close()
         return None
@@ -89,12 +90,12 @@ def _try_connect(path: str, *, replace: bool = False) -> socket.socket | None:
     return peer
 
 
-def greet(peer: socket.socket) -> dict[str, Any]:
+def greet(peer: socket.socket, digest: str) -> dict[str, Any]:
     """Exchange versions; the fields of the mux's welcome.
 
     :raises _Stale: it is of other code, about to end, or no mux at all.
     """
-    peer.sendall(encode_json(FrameType.HELLO, version=VERSION, digest=code_digest()))
+    peer.sendall(encode_json(FrameType.HELLO, version=VERSION, digest=digest))
     decoder = Decoder()
     while True:
         data = peer.recv(4096)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RequestError
 from .lifecycle import Lifecycle
 from .protocol import (
+    ANY_CODE,
     VERSION,
     Decoder,
     ErrorKind,
@@ -56,7 +57,8 @@ class WorkerConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        if not isinstance(transport, asyncio.Transport):
+            raise AssertionError
         self._transport = transport
         transport.set_write_buffer_limits(high=OUTPUT_BUFFER)
         if not self._mux.may_connect(transport.get_extra_info("socket")):
@@ -120,7 +122,7 @@ class WorkerConnection(asyncio.Protocol):
     def _greet(self, kind: FrameType, fields: Mapping[str, Any]) -> None:
         if kind is not FrameType.HELLO:
             raise ProtocolError("no greeting")
-        if fields["version"] != VERSION or fields["digest"] != self._mux.digest:
+        if fields["version"] != VERSION or fields["digest"] not in (self._mux.digest, ANY_CODE):
             self.send(encode_json(FrameType.ERROR, kind=ErrorKind.VERSION, message="the mux runs other code"))
             self._mux.retire("a worker of other code came")
         elif self._mux.retired:
