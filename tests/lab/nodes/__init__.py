@@ -22,6 +22,10 @@ def spawn_node(spec: NodeSpec, lab_dir: Path, endpoints: Endpoints) -> Node:
         from .process import ProcessNode
 
         return ProcessNode(spec, lab_dir, endpoints)
+    if spec.kind is NodeKind.MACHINE:
+        from .machine import MachineNode
+
+        return MachineNode(spec, lab_dir, endpoints)
     if spec.kind is NodeKind.AGENT:
         from .real_agent import RealAgentNode
 

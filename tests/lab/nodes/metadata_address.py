@@ -23,6 +23,9 @@ class MetadataAddress:
         self.url = ""
 
     async def start(self) -> None:
+        """Begin, unless it has begun: the address stays the same until `stop`."""
+        if self._runner is not None:
+            return
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._pass_on)
         self._client = aiohttp.ClientSession(auto_decompress=False)

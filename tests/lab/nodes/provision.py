@@ -35,6 +35,12 @@ def setup_commands(users: Sequence[NodeUser]) -> Iterator[str]:
     yield "[ ! -e /etc/doas.conf ] || chmod 600 /etc/doas.conf"
 
 
+def write_file(path: str, text: str) -> list[str]:
+    """Commands that write a text file."""
+    name = shlex.quote(path)
+    return [f"mkdir -p $(dirname {name})", f"printf '%s\\n' {shlex.quote(text.rstrip())} > {name}"]
+
+
 def sshd_script(port: int, authorized_key: str) -> str:
     """Shell commands that start an sshd; host keys and configuration are the node's own."""
     return f"""
