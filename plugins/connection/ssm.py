@@ -119,7 +119,9 @@ class Connection(ConnectionBase):
         task = task_keys or {}
         self._task_name = task.get("name")
         if str(task.get("action")) in _SYNCHRONIZE and not task.get("delegate_to"):
-            raise AnsibleError("synchronize needs rsync over SSH, which fleet.ssm does without: use ansible.builtin.copy, or ansible.builtin.unarchive for many files.")
+            raise AnsibleError(
+                "synchronize needs rsync over SSH, which fleet.ssm does without: use ansible.builtin.copy, or ansible.builtin.unarchive for many files."
+            )
 
     def _resolve_option_variables(self, variables: t.Any, templar: t.Any) -> t.Any:
         self._play_name = variables.get("ansible_play_name")

@@ -234,7 +234,8 @@ options:
   document:
     description:
       - The session document.
-      - "V(auto) takes the best that exists and is allowed: the collection's own C(FleetSSM-Input) with C(FleetSSM-Output), the public C(AWS-StartInteractiveCommand), or the account's default shell document."
+      - "V(auto) takes the best that exists and is allowed: the collection's own C(FleetSSM-Input) with C(FleetSSM-Output), the public
+        C(AWS-StartInteractiveCommand), or the account's default shell document."
       - A document of your own must either take a parameter C(command) (type C(InteractiveCommands)) or start a shell.
     type: str
     default: auto
@@ -277,7 +278,8 @@ options:
     description:
       - The user as whom the session must run; another one is an error.
       - V(root) takes the documents C(FleetSSM-RootInput) and C(FleetSSM-RootOutput) with O(document=auto).
-      - "The user of a session is determined on the side of AWS: by the document, by Run As in Session Manager's preferences or by the tag C(SSMSessionRunAs); else it is C(ssm-user)."
+      - "The user of a session is determined on the side of AWS: by the document, by Run As in Session Manager's preferences or by the
+        tag C(SSMSessionRunAs); else it is C(ssm-user)."
       - C(remote_user) and C(ansible_user) have no effect; the session's real user is what Ansible takes as the remote user.
     type: str
     version_added: 0.1.0

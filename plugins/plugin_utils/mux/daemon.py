@@ -8,6 +8,7 @@ first request is already on its way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -54,10 +55,8 @@ def _wait_until_ready(reader: int) -> int:
 def _listen(path: str) -> socket.socket:
     """Listen under another name first, then take the place of whatever was there: nobody sees a socket that refuses."""
     new = path + ".new"
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
-    except FileNotFoundError:
-        pass
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(new)  # mode 0600 by the umask
     listener.listen(BACKLOG)

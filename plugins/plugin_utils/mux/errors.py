@@ -105,7 +105,8 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
         on = _DENIED_RESOURCE.search(message)
         where = on.group(1) if on else resource
         if missing == "sts:AssumeRole":
-            return f"{who} may not assume the role {where}: its IAM policy must allow sts:AssumeRole, and the role's trust policy must name it. AWS says: {message}"
+            remedy = "its IAM policy must allow sts:AssumeRole, and the role's trust policy must name it"
+            return f"{who} may not assume the role {where}: {remedy}. AWS says: {message}"
         return f"{who} may not {missing} on {where}{place}: allow the action {missing} in its IAM policy. AWS says: {message}"
     if is_no_document(error):
         return f"the session document {resource} does not exist{place} for {who}. AWS says: {message}"

@@ -40,7 +40,7 @@ OPERATIONS = {
 }
 """What of each service's model is kept."""
 
-_NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.timezone.utc).isoformat()
+_NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
 _HELPER_TIMEOUT = 60.0
 _THREADS = 8
 _API_TIMEOUT = {"connect_timeout": 5, "read_timeout": 20}
@@ -314,7 +314,8 @@ class Identity:
             environment.pop("AWS_SESSION_TOKEN", None)
             if key.session_token:
                 environment["AWS_SESSION_TOKEN"] = key.session_token
-        return _ask_helper({"action": "credentials", "profile": key.profile}, environment, f"no credentials for {dataclasses.replace(key, role_arn=None).label}")
+        nobody = f"no credentials for {dataclasses.replace(key, role_arn=None).label}"
+        return _ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
 
     def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         settings = self._resolve()
@@ -323,12 +324,22 @@ class Identity:
         frozen = self._credentials.get_frozen_credentials()
         environment = {name: value for name, value in self.environment.items() if not name.startswith("AWS_")}
         environment.update(
-            {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+            {
+                "AWS_ACCESS_KEY_ID": frozen.access_key,
+                "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+                "AWS_CONFIG_FILE": os.devnull,
+                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            }
         )
         if frozen.token:
             environment["AWS_SESSION_TOKEN"] = frozen.token
-        config = {**_API_TIMEOUT, "proxies": settings.network.botocore_proxies(settings.address("ec2")), "use_fips_endpoint": settings.use_fips, "use_dualstack_endpoint": settings.use_dualstack,
-                  "retries": {"total_max_attempts": 3, "mode": "standard"}}  # fmt: skip
+        config = {
+            **_API_TIMEOUT,
+            "proxies": settings.network.botocore_proxies(settings.address("ec2")),
+            "use_fips_endpoint": settings.use_fips,
+            "use_dualstack_endpoint": settings.use_dualstack,
+            "retries": {"total_max_attempts": 3, "mode": "standard"},
+        }
         client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.network.verify}
         question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
         found: list[dict[str, Any]] = _ask_helper(question, environment, "")["instances"]
@@ -431,7 +442,7 @@ def _ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], con
     own = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_", "VIRTUAL_ENV"))}  # to find botocore, too
     done = subprocess.run(
         [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))], input=json.dumps(question).encode(), env={**environment, **own},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=_HELPER_TIMEOUT, cwd="/", start_new_session=True, check=False,
+        capture_output=True, timeout=_HELPER_TIMEOUT, cwd="/", start_new_session=True, check=False,
     )  # fmt: skip
     try:
         answer: dict[str, Any] = json.loads(done.stdout)

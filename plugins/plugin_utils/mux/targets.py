@@ -158,7 +158,8 @@ async def why_not_connected(identity: Identity, node_id: str, deadline: float) -
                 f"{node_id} is not connected to Session Manager, though its agent {version} was last heard of{since_text}: it was lost a moment ago, or is"
                 f" just starting, or lacks the permission ssmmessages:CreateControlChannel or the way to the ssmmessages endpoint{denied}"
             )
-        return f"the agent of {node_id} is lost, last heard of{since_text} (agent {version}, {known.get('PingStatus')}): is the node up, does amazon-ssm-agent run?{denied}"
+        last = f"last heard of{since_text} (agent {version}, {known.get('PingStatus')})"
+        return f"the agent of {node_id} is lost, {last}: is the node up, does amazon-ssm-agent run?{denied}"
     if instance:
         if not instance["profile"]:
             return f"{node_id} runs but was never registered with Systems Manager, and has no instance profile: attach a role with AmazonSSMManagedInstanceCore"

@@ -16,7 +16,8 @@ a zygote says nothing is believed but the fate of its own jobs: it may be anothe
 """
 
 if "runner" not in globals():  # else on the node, where this is part of the runner
-    from ..node import CHUNK, EXTENSION, QUIET, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source, close, errno, now, os, reason, runner, sha256, signal, struct, unpack
+    from ..node import CHUNK, EXTENSION, QUIET, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source
+    from ..node import close, errno, now, os, reason, runner, sha256, signal, struct, unpack
 
     ZYGOTE = ""
 

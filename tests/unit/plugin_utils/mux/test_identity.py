@@ -140,7 +140,7 @@ async def test_no_credentials_is_said_in_words(tmp_path: Path) -> None:
 
 
 def assumed(name: str, lifetime: datetime.timedelta) -> str:
-    expiration = (datetime.datetime.now(datetime.timezone.utc) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
+    expiration = (datetime.datetime.now(datetime.UTC) + lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
         '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
         f"<AccessKeyId>{name}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{expiration}</Expiration>"
@@ -155,7 +155,8 @@ async def test_a_role_is_assumed_with_its_external_id_and_renewed_before_it_expi
     def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
         if action == "AssumeRole":
             assert key == "BASE"
-            assert (parameters["RoleArn"], parameters["ExternalId"], parameters["RoleSessionName"]) == ("arn:aws:iam::2:role/Operator", "x-4711", "fleet-ssm-an-na")
+            asked = tuple(parameters[name] for name in ("RoleArn", "ExternalId", "RoleSessionName"))
+            assert asked == ("arn:aws:iam::2:role/Operator", "x-4711", "fleet-ssm-an-na")
             return 200, assumed(f"ROLE{next(count)}", next(lifetimes))
         return nothing_registered(action, key, parameters)
 

@@ -17,7 +17,8 @@ HEAVY = {"asyncio", "boto3", "botocore", "cryptography", "s3transfer", "ssl", "u
 
 def modules_after(code: str, path: Path) -> set[str]:
     """The top-level modules of a new interpreter that ran some code."""
-    program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}\nimport json; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    report = "import json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}\n{report}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
 
@@ -28,9 +29,9 @@ def test_the_workers_client_is_light() -> None:
 
 def test_the_connection_plugin_adds_no_sdk_to_ansible() -> None:
     loader = (
-        "import ansible.plugins.loader as loader; loader.init_plugin_loader([{0!r}])\n"
+        f"import ansible.plugins.loader as loader; loader.init_plugin_loader([{str(COLLECTIONS)!r}])\n"
         "from ansible.playbook.play_context import PlayContext\nbefore = set(sys.modules)\n"
-    ).format(str(COLLECTIONS))
+    )
     report = "found = {name.partition('.')[0] for name in set(sys.modules) - before}\nimport json; print(json.dumps(sorted(found)))"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{loader}assert loader.connection_loader.get('fleet.ssm.ssm', PlayContext())\n{report}"],

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
 
 
@@ -17,7 +19,7 @@ def test_throttling_makes_everyone_wait_and_spreads_them() -> None:
     pace.throttle(10.0, 9.0)
     waits = [pace.reserve(10.0) for _ in range(3)]
     assert waits[0] >= Pace.FIRST_GAP
-    assert [round(later - earlier, 6) for earlier, later in zip(waits, waits[1:])] == [pace.gap, pace.gap]
+    assert [round(later - earlier, 6) for earlier, later in itertools.pairwise(waits)] == [pace.gap, pace.gap]
 
 
 def test_throttling_again_and_again_waits_longer_but_not_for_ever() -> None:

@@ -8,6 +8,7 @@ import random
 import zipfile
 
 import pytest
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm import archive
 
 FILES = {"a/__init__.py": b"", "a/long_name_of_a_module.py": b"x = 1\n" * 500, "a/bïn": random.Random(1).randbytes(3000), "last.py": b"y = 2\n"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.payload import Recipes, split
 
 from . import core

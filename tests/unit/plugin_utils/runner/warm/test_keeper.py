@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests import NOT_STARTED, UNKNOWN
 

@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 
 import pytest
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm import archive, payload
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.payload import Recipes, WarmJob, split
 
@@ -104,7 +105,9 @@ def test_recipes_are_forgotten(command_payload: bytes) -> None:
 
 
 BECOME: dict[str, list[dict[str, str]]] = {
-    "sudo": [{}, {"become_user": "nobody"}, {"become_pass": "secret"}, {"become_flags": ""}, {"become_flags": "-E -H --login"}, {"become_exe": "/usr/bin/sudo"}],
+    "sudo": [
+        {}, {"become_user": "nobody"}, {"become_pass": "secret"}, {"become_flags": ""}, {"become_flags": "-E -H --login"}, {"become_exe": "/usr/bin/sudo"},
+    ],
     "su": [{}, {"become_user": "nobody"}, {"become_flags": "-l"}],
     "community.general.doas": [{}, {"become_pass": "secret"}, {"become_user": "nobody", "become_exe": "/usr/bin/doas"}],
     "community.general.sudosu": [{}, {"become_pass": "secret"}, {"become_user": "nobody"}],
@@ -176,7 +179,10 @@ def test_other_scripts(script: str, command_payload: bytes) -> None:
     assert split(f"/bin/sh -c {shlex.quote(script)}", command_payload, Recipes()) is None
 
 
-@pytest.mark.parametrize("text", ["/usr/bin/python3", "/bin/sh -c '/usr/bin/python3'", "/bin/sh -c /usr/bin/python3 x", "sh -c /usr/bin/python3", "", "/bin/sh -c \"/usr/bin/python3\""])
+@pytest.mark.parametrize(
+    "text",
+    ["/usr/bin/python3", "/bin/sh -c '/usr/bin/python3'", "/bin/sh -c /usr/bin/python3 x", "sh -c /usr/bin/python3", "", "/bin/sh -c \"/usr/bin/python3\""],
+)
 def test_other_commands(text: str, command_payload: bytes) -> None:
     assert split(text, command_payload, Recipes()) is None
 
