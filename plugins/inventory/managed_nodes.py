@@ -280,6 +280,8 @@ from ansible.utils.vars import combine_vars
 
 from ansible_collections.amazon.aws.plugins.plugin_utils.inventory import AWSInventoryBase
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, OptionError, as_list, parse_accounts
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import collect
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.expressions import NotPlainError, look_up, paths_read, plain_path, signature
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
@@ -300,12 +302,6 @@ else:
         """Values are no templates unless they are trusted, and these are not."""
         return value
 
-
-try:
-    from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
-    from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import collect
-except ImportError:
-    pass  # no botocore: require_aws_sdk says so
 
 GROUP = "managed_nodes"
 #: Part of the cache key: to be changed with the shape of what is cached.

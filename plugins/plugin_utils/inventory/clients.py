@@ -13,13 +13,16 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import botocore.config
-import botocore.exceptions
-import botocore.loaders
-import botocore.session
-
 from .accounts import Account, BaseIdentity
 from .problems import CollectError, explain
+
+try:
+    import botocore.config
+    import botocore.exceptions
+    import botocore.session
+    from botocore.loaders import Loader
+except ImportError:  # the plugin that needs this says so with a remedy
+    Loader = object
 
 _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ec2": frozenset({"DescribeInstances", "DescribeRegions"}),
@@ -55,7 +58,7 @@ _MEMBERS: Mapping[str, Mapping[str, frozenset[str]]] = {
 _HOME_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 
 
-class _LeanLoader(botocore.loaders.Loader):  # type: ignore[misc]
+class _LeanLoader(Loader):  # type: ignore[misc]
     """Loads service models without the operations and members that an inventory never reads."""
 
     def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
