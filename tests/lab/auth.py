@@ -85,7 +85,7 @@ class Vault:
     def issue(self, principal: Principal, seconds: float) -> Credential:
         """Temporary credentials that are good for `seconds`."""
         credential = Credential(
-            access_key="ASIA" + "".join(secrets.choice(_ALPHABET) for _ in range(16)),
+            access_key="ASIA" + "".join(secrets.choice(_ALPHABET) for _turn in range(16)),
             secret_key=secrets.token_urlsafe(30),
             principal=principal,
             token=secrets.token_urlsafe(180),

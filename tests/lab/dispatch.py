@@ -213,7 +213,7 @@ def understand(raw: RawRequest) -> Meaning:
     service = signature.service if signature is not None else ""
     region = signature.region if signature is not None else ""
     if target:
-        prefix, _, action = target.rpartition(".")
+        prefix, _unused, action = target.rpartition(".")
         service = _TARGETS.get(prefix, service or prefix.lower())
         return Meaning(service, action, region, WireProtocol.JSON, signature, {})
     if service in ("s3", ""):
@@ -228,7 +228,7 @@ def understand(raw: RawRequest) -> Meaning:
 
 def _s3_action(raw: RawRequest) -> str:
     """S3's actions are methods and paths; the usual ones get their names, the others show what they are."""
-    path, _, query = raw.target.partition("?")
+    path, _unused, query = raw.target.partition("?")
     has_key = "/" in path.strip("/")
     simple = {
         ("GET", True): "GetObject",

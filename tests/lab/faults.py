@@ -207,7 +207,7 @@ class Link:
             await self._deliver(frame)
             return
         copies, due = (1, self._due_last()) if exempt else self._suffer()
-        for _ in range(copies):
+        for _turn in range(copies):
             heapq.heappush(self._queue, (due, next(self._order), frame))
         if self._pump is None:
             self._pump = asyncio.create_task(self._run())

@@ -72,7 +72,7 @@ class Moto:
 
 
 def _environment(request: RawRequest, account: str) -> dict[str, Any]:
-    path, _, query = request.target.partition("?")
+    path, _unused, query = request.target.partition("?")
     host = request.headers.get("Host", "localhost")
     environment: dict[str, Any] = {
         "REQUEST_METHOD": request.method,

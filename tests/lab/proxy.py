@@ -91,7 +91,7 @@ class Proxy:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             line, *lines = head.rstrip("\r\n").split("\r\n")
             method, target, _version = line.split(" ", 2)
-            headers = {name.strip().lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
+            headers = {name.strip().lower(): value.strip() for name, _unused, value in (each.partition(":") for each in lines)}
             request = Request(method, target, self._authorized(headers.get("proxy-authorization", "")))
             self.requests.append(request)
             if request.authorized:

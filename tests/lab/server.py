@@ -119,7 +119,7 @@ async def _listen(folder: Path, runner: web.AppRunner, spec: LabSpec) -> Endpoin
 async def _until(stop: asyncio.Event, work: Any) -> None:
     """Do some work unless the lab is told to stop meanwhile."""
     task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    done, _unused = await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     if task in done:
         task.result()

@@ -138,7 +138,7 @@ class DataChannel:
             return frames
         outgoing = self._outgoing
         frames += outgoing.retransmissions_due(now)
-        for _ in range(min(outgoing.room(), _BATCH)):
+        for _turn in range(min(outgoing.room(), _BATCH)):
             payload_type, payload = self._next_payload()
             if not payload:
                 break

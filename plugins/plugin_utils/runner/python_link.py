@@ -155,7 +155,7 @@ class PythonLink:
                 size, mode = struct.unpack_from("!QI", payload)
                 return GotFile(id_, size, mode, payload[12:])
             case Up.FAILED:
-                code_name, _, text = payload.partition(b"\0")
+                code_name, _unused, text = payload.partition(b"\0")
                 return Failed(id_, code_name.decode(), text.decode("utf-8", "surrogateescape"))
             case Up.PONG:
                 self._pinged = False

@@ -71,12 +71,12 @@ def test_command_line_beyond_the_nodes_limit_is_an_error_that_says_so(connect: C
 
 def test_large_input(connect: Connect) -> None:
     data = os.urandom(1 << 20) * 50
-    status, stdout, _ = connect().execute("sha256sum", data)
+    status, stdout, _unused = connect().execute("sha256sum", data)
     assert (status, stdout.split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
 
 
 def test_input_that_nobody_reads_does_not_hang(connect: Connect) -> None:
-    status, stdout, _ = connect().execute("echo done", os.urandom(5_000_000))
+    status, stdout, _unused = connect().execute("echo done", os.urandom(5_000_000))
     assert (status, stdout) == (0, b"done\n")
 
 
@@ -163,7 +163,7 @@ def test_two_hundred_megabytes_of_output(connect: Connect) -> None:
     expected = connection.execute(f"{seed} | sha256sum")[1].split()[0].decode()
     connection.execute("true")
     before = _mux_memory()
-    status, stdout, _ = connection.execute(seed)
+    status, stdout, _unused = connection.execute(seed)
     assert status == 0
     assert len(stdout) == 200_000_000
     assert hashlib.sha256(stdout).hexdigest() == expected

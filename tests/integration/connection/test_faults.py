@@ -101,7 +101,7 @@ def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None
     names = [node.name for node in lab.nodes()]
     own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_python_interpreter="/usr/bin/python3")
     run = own_controller.tasks({"name": "command", "ansible.builtin.command": "hostname"}, arguments=("--forks", "6")).check()
-    assert {host: result["stdout"] for _, host, result in run.tasks()} == {name: name for name in names}
+    assert {host: result["stdout"] for _unused, host, result in run.tasks()} == {name: name for name in names}
 
 
 def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) -> None:
@@ -301,6 +301,6 @@ def test_tasks_under_loss_cuts_and_throttling(lab: Lab, own_controller: Controll
         ending.set()
         cutter.join()
         lab.clear_faults()
-    for _, host, result in run.tasks():
+    for _unused, host, result in run.tasks():
         assert [item["stdout"] for item in result["results"]] == [f"{number}-{host}" for number in range(rounds)]
         assert lab.node(host).run(f"cat {mark}; rm {mark}").stdout.split() == [str(number) for number in range(rounds)]

@@ -110,7 +110,7 @@ def test_serial_throttle_free_and_loops(fleet: Controller) -> None:
     ]
     run = fleet.playbook(plays).check()
     assert {host: result["stdout"] for name, host, result in run.tasks() if name == "free"} == {name: name for name in FLEET}
-    for name, _, result in run.tasks():
+    for name, _unused, result in run.tasks():
         if name == "loop":
             assert [item["stdout"] for item in result["results"]] == ["1", "2", "3"]
 
@@ -150,7 +150,7 @@ def test_console(controller: Controller) -> None:
         ["ansible-console", "-i", str(controller.inventory), "all"], cwd=controller.folder, text=True,
         env={**controller.environment, "ANSIBLE_STDOUT_CALLBACK": "default"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    output, _ = process.communicate("command echo one\ncommand hostname\nexit\n", timeout=120)
+    output, _unused = process.communicate("command echo one\ncommand hostname\nexit\n", timeout=120)
     assert "web-1" in output
     assert "rc=0" in output or "CHANGED" in output
 

@@ -161,7 +161,7 @@ def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: For
     assert inventory["all"]["hosts"]["web-1"]["ansible_ssm_instance_id"].startswith("i-")
     assert left_of(foreground.folder)
     foreground.up.send_signal(signal.SIGINT)
-    output, _ = foreground.up.communicate(timeout=30)
+    output, _unused = foreground.up.communicate(timeout=30)
     assert foreground.up.returncode == 0
     assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in output
     assert "sts:GetCallerIdentity 200" in output

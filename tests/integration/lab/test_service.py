@@ -67,7 +67,7 @@ async def test_a_client_that_drops_is_told_to_the_agent_and_comes_back_with_a_ne
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        _unused, channel = await agent.accept_session()
         await client.send(Message("input_stream_data", b"1"))
         await channel.receive()
         assert await in_thread(lab.cut, "client") == 1
@@ -102,7 +102,7 @@ async def test_an_agent_that_reconnects_while_the_client_is_away_is_paused(lab, 
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        _unused, channel = await agent.accept_session()
         await client.socket.close()
         assert (await channel.receive()).message_type == "pause_publication"
         await in_thread(lab.cut, "agent", node=node.name)
@@ -128,12 +128,12 @@ async def test_frames_are_lost_and_doubled_in_one_direction_only(lab, node, faul
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        _unused, channel = await agent.accept_session()
         with lab.fault(direction="to_agent", node=node.name, count=1, **{fault: 1.0}):
             await client.send(Message("input_stream_data", b"struck"))
             await client.send(Message("input_stream_data", b"whole"))
             expected = [b"whole"] if fault == "loss" else [b"struck", b"struck", b"whole"]
-            assert [(await channel.receive()).payload for _ in expected] == expected
+            assert [(await channel.receive()).payload for _unused in expected] == expected
             await channel.send(Message("output_stream_data", b"back"))
             assert (await client.receive()).payload == b"back"
 
@@ -142,18 +142,18 @@ async def test_reordered_frames_are_overtaken(lab, node):
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        _unused, channel = await agent.accept_session()
         with lab.fault(reorder=1.0, reorder_delay=0.2, count=1, direction="to_client"):
             for payload in (b"first", b"second"):
                 await channel.send(Message("output_stream_data", payload))
-            assert [(await client.receive()).payload for _ in range(2)] == [b"second", b"first"]
+            assert [(await client.receive()).payload for _turn in range(2)] == [b"second", b"first"]
 
 
 async def test_a_network_that_is_away_holds_frames_and_gives_them_back(lab, node):
     async with agent_of(lab, node) as (agent, http):
         started = await in_thread(start, lab, node)
         client = await open_client(http, started)
-        _, channel = await agent.accept_session()
+        _unused, channel = await agent.accept_session()
         await client.send(Message("input_stream_data", b"before"))
         assert (await channel.receive()).payload == b"before"
         assert await in_thread(lab.network_away, 1.0) == 1
@@ -165,7 +165,7 @@ async def test_a_network_that_is_away_holds_frames_and_gives_them_back(lab, node
 
 async def test_a_lost_control_channel_is_seen_at_once(lab, node):
     ssm = lab.client("ssm")
-    async with agent_of(lab, node) as (agent, _):
+    async with agent_of(lab, node) as (agent, _unused):
         assert ssm.get_connection_status(Target=node.node_id)["Status"] == "connected"
         await agent.control.socket.close()
     assert ssm.get_connection_status(Target=node.node_id)["Status"] == "notconnected"
@@ -175,7 +175,7 @@ async def test_a_lost_control_channel_is_seen_at_once(lab, node):
 
 
 async def test_an_agent_cannot_speak_for_another_node(lab, node):
-    async with agent_of(lab, node) as (agent, _):
+    async with agent_of(lab, node) as (agent, _unused):
         status, answer = await agent.call("UpdateInstanceInformation", InstanceId="i-0123456789abcdef0")
         assert status == 400 and answer["__type"] == "AccessDeniedException"
 

@@ -113,7 +113,7 @@ class Init:
         self._tell(event="up")
         while self._ending is None:
             timeout = None if self._agent_due is None else max(0.0, self._agent_due - time.monotonic())
-            ready, _, _ = select.select([read, self._commands], [], [], timeout)
+            ready, _unused, _unused = select.select([read, self._commands], [], [], timeout)
             if read in ready:
                 os.read(read, 4096)
             if self._commands in ready:
@@ -194,7 +194,7 @@ class Init:
     def _reap(self) -> None:
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, _unused = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
@@ -291,7 +291,7 @@ def main() -> int:
     os.write(events, json.dumps({"event": "pid", "pid": pid}).encode() + b"\n")
     os.close(commands)
     os.close(events)
-    _, status = os.waitpid(pid, 0)
+    _unused, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 255
 
 

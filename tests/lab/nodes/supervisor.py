@@ -71,7 +71,7 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        output, _unused = await process.communicate()
         if process.returncode != 0:
             raise NodeError(f"{self._spec.name}: {shlex.quote(script)}: {output.decode(errors='replace')[-2000:]}")
         return output.decode(errors="replace")

@@ -73,7 +73,7 @@ class Replay:
                 self.sockets[side][-1].arriving.put_nowait(WSMessage(WSMsgType.BINARY, bytes.fromhex(frame), None))
             case {"ws": "binary", "to": side, "hex": frame}:
                 self.expected[side].append(bytes.fromhex(frame))
-        for _ in range(10):
+        for _turn in range(10):
             await asyncio.sleep(0)
 
     def sent(self, side: str) -> list[bytes]:

@@ -260,7 +260,7 @@ def _os_release() -> dict[str, str]:
     try:
         with open("/etc/os-release", encoding="utf-8") as file:
             for line in file:
-                name, _, value = line.strip().partition("=")
+                name, _unused, value = line.strip().partition("=")
                 found[name] = value.strip('"')
     except OSError:
         pass

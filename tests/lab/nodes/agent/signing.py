@@ -41,7 +41,7 @@ def sign(
     if credentials.token:
         signed["X-Amz-Security-Token"] = credentials.token
     canonical_headers = sorted((name.lower(), " ".join(value.split())) for name, value in signed.items())
-    names = ";".join(name for name, _ in canonical_headers)
+    names = ";".join(name for name, _unused in canonical_headers)
     query = sorted(
         (quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in parse_qsl(parts.query, keep_blank_values=True)
     )

@@ -90,7 +90,7 @@ class WebSocket:
         more = True
         closed = False
         try:
-            for _ in range(_READS):
+            for _turn in range(_READS):
                 data = self._socket.recv(_RECORD)
                 if not data:
                     closed = True

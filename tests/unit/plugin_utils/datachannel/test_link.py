@@ -35,7 +35,7 @@ class Link:
     count: int = 0
 
     def put(self, frame: bytes, now: float, *, to_agent: bool) -> None:
-        for _ in range(2 if self.random.random() < self.doubling else 1):
+        for _turn in range(2 if self.random.random() < self.doubling else 1):
             if self.random.random() >= self.loss:
                 self.count += 1
                 heapq.heappush(self.queue, (now + self.latency + self.random.random() * self.jitter, self.count, to_agent, frame))

@@ -19,7 +19,7 @@ INTERVAL = 0.1
 
 
 def send(outgoing: Outgoing, count: int, now: float) -> None:
-    for _ in range(count):
+    for _turn in range(count):
         outgoing.sent(b"%d" % outgoing.next_sequence, now)
 
 
@@ -56,7 +56,7 @@ def test_the_estimator_is_that_of_the_peers() -> None:
 
 def test_time_outs_stay_within_their_bounds() -> None:
     fast, slow = RoundTrip(), RoundTrip()
-    for _ in range(200):
+    for _turn in range(200):
         fast.sample(0.001, now=0.0)
         slow.sample(3.0, now=0.0)
     assert fast.timeout == pytest.approx(0.001 + 0.01 + INTERVAL, abs=0.001)
@@ -66,7 +66,7 @@ def test_time_outs_stay_within_their_bounds() -> None:
 def test_time_outs_double_until_something_is_answered() -> None:
     trip = RoundTrip()
     seen = []
-    for _ in range(4):
+    for _turn in range(4):
         seen.append(trip.timeout)
         trip.timed_out()
     assert seen == pytest.approx([0.2 + INTERVAL, 0.4 + INTERVAL, 0.8 + INTERVAL, 1.0 + INTERVAL])
@@ -184,7 +184,7 @@ def test_after_a_standstill_the_window_is_soon_what_it_was() -> None:
     outgoing = Outgoing(32, 4096)
     now = run(outgoing, round_trip=0.08, seconds=1.0)
     before = outgoing.window.size
-    for _ in range(3):  # more than one time-out long
+    for _turn in range(3):  # more than one time-out long
         now += 2
         outgoing.retransmissions_due(now)
     assert outgoing.window.size == 32

@@ -41,7 +41,7 @@ def test_without_become_nothing_is_examined() -> None:
 
 
 def test_a_command_that_core_did_not_wrap_is_left_alone() -> None:
-    _, become = make("ansible.builtin.sudo")
+    _unused, become = make("ansible.builtin.sudo")
     assert not Escalation.of(become, "/bin/sh -c 'id'").active
 
 
@@ -89,7 +89,7 @@ def test_sudo_says_sorry() -> None:
 
 
 def test_doas_says_that_it_failed() -> None:
-    escalation, _ = make("community.general.doas", "wrong")
+    escalation, _unused = make("community.general.doas", "wrong")
     escalation.examine(TTY, b"doas (ssm-user@web-1) password: ")
     with pytest.raises(EscalationError, match="Incorrect doas password"):
         escalation.check_end(b"\r\ndoas: Authentication failed\r\n")
@@ -104,7 +104,7 @@ def test_sudo_that_demands_a_terminal_may_be_asked_again() -> None:
 
 
 def test_a_missing_password() -> None:
-    escalation, _ = make("ansible.builtin.sudo")
+    escalation, _unused = make("ansible.builtin.sudo")
     with pytest.raises(EscalationError, match="Missing sudo password"):
         escalation.examine(ERR, b"sudo: a password is required\n")
 

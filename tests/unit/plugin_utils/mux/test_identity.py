@@ -64,7 +64,7 @@ class Endpoint:
 
     @property
     def keys(self) -> list[str]:
-        return [key for _, key, _ in self.seen]
+        return [key for _unused, key, _unused in self.seen]
 
 
 Serve = Callable[[Callable[[str, str, dict[str, Any]], Answer]], Endpoint]
@@ -163,9 +163,9 @@ async def test_a_role_is_assumed_with_its_external_id_and_renewed_before_it_expi
     endpoint = serve(answer)
     environment = {**keys("BASE"), "AWS_ENDPOINT_URL": endpoint.url, "USER": "an na"}
     who = identity(environment, role_arn="arn:aws:iam::2:role/Operator", external_id="x-4711")
-    for _ in range(3):
+    for _turn in range(3):
         await look(who)
-    assert [(action, key) for action, key, _ in endpoint.seen if action != "AssumeRole"] == [
+    assert [(action, key) for action, key, _unused in endpoint.seen if action != "AssumeRole"] == [
         ("DescribeInstanceInformation", "ROLE1"), ("DescribeInstanceInformation", "ROLE2"), ("DescribeInstanceInformation", "ROLE2"),
     ]  # fmt: skip
 
@@ -204,7 +204,7 @@ async def test_throttling_is_waited_out_by_all_together(serve: Serve) -> None:
     endpoint = serve(answer)
     paces: dict[tuple[str, str, str], Pace] = {}
     who = identity({**keys("ONE"), "AWS_ENDPOINT_URL": endpoint.url}, paces)
-    await asyncio.gather(*(look(who) for _ in range(3)))
+    await asyncio.gather(*(look(who) for _turn in range(3)))
     assert len(endpoint.seen) == 6, "three refused, and each of the three answered once"
     (pace,) = paces.values()
     assert pace.throttled == 3

@@ -87,10 +87,10 @@ def wait_until_gone(pid: int) -> None:
 
 
 def test_twenty_workers_start_one_mux(installation: Installation) -> None:
-    workers = [installation.worker() for _ in range(20)]
+    workers = [installation.worker() for _turn in range(20)]
     answers = [worker.communicate(timeout=90) for worker in workers]
-    assert all(stdout for stdout, _ in answers), answers
-    assert len({json.loads(stdout)["pid"] for stdout, _ in answers}) == 1
+    assert all(stdout for stdout, _unused in answers), answers
+    assert len({json.loads(stdout)["pid"] for stdout, _unused in answers}) == 1
     assert len(installation.processes()) == 1
 
 
@@ -138,7 +138,7 @@ def test_it_inherits_nothing(installation: Installation) -> None:
     secret = {"AWS_SECRET_ACCESS_KEY": "hidden", "HTTPS_PROXY": "http://u:hidden@p", "SOME_TOKEN": "hidden"}
     worker = installation.worker(pass_fds=(writer,), env={**os.environ, **secret}, start_new_session=True)
     os.close(writer)
-    stdout, _ = worker.communicate(timeout=60)
+    stdout, _unused = worker.communicate(timeout=60)
     pid = json.loads(stdout)["pid"]
     assert os.read(reader, 1) == b"", "the mux holds a descriptor of whoever started it"
     os.close(reader)

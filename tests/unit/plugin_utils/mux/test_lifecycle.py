@@ -13,7 +13,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Kno
 
 def test_an_undelivered_command_is_retried_as_often_as_allowed() -> None:
     life = Lifecycle(2)
-    assert [life.lost() for _ in range(4)] == [Verdict.RETRY, Verdict.RETRY, Verdict.UNREACHABLE, Verdict.UNREACHABLE]
+    assert [life.lost() for _turn in range(4)] == [Verdict.RETRY, Verdict.RETRY, Verdict.UNREACHABLE, Verdict.UNREACHABLE]
 
 
 def test_a_delivered_command_is_never_retried() -> None:
@@ -61,7 +61,7 @@ def test_a_command_is_handed_over_once_at_most(events: list[str], retries: int) 
 def test_no_verdict_retries_without_end(retries: int) -> None:
     life = Lifecycle(retries, harmless=True)
     verdicts = []
-    for _ in range(retries + 1):
+    for _turn in range(retries + 1):
         life.handed_over()
         verdicts.append(life.lost())
     assert verdicts == [Verdict.RETRY] * retries + [Verdict.UNREACHABLE]

@@ -11,13 +11,13 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
 
 def test_nothing_waits_until_aws_throttles() -> None:
     pace = Pace()
-    assert [pace.reserve(10.0) for _ in range(100)] == [0.0] * 100
+    assert [pace.reserve(10.0) for _turn in range(100)] == [0.0] * 100
 
 
 def test_throttling_makes_everyone_wait_and_spreads_them() -> None:
     pace = Pace(jitter=lambda: 1.0)
     pace.throttle(10.0, 9.0)
-    waits = [pace.reserve(10.0) for _ in range(3)]
+    waits = [pace.reserve(10.0) for _turn in range(3)]
     assert waits[0] >= Pace.FIRST_GAP
     assert [round(later - earlier, 6) for earlier, later in itertools.pairwise(waits)] == [pace.gap, pace.gap]
 
@@ -26,7 +26,7 @@ def test_throttling_again_and_again_waits_longer_but_not_for_ever() -> None:
     pace = Pace(jitter=lambda: 1.0)
     waits = []
     now = 0.0
-    for _ in range(20):
+    for _turn in range(20):
         now += 0.01
         pace.throttle(now, now)
         wait = pace.reserve(now)
@@ -39,11 +39,11 @@ def test_throttling_again_and_again_waits_longer_but_not_for_ever() -> None:
 def test_success_makes_it_fast_again() -> None:
     pace = Pace()
     pace.throttle(0.0, 0.0)
-    for _ in range(50):
+    for _turn in range(50):
         pace.succeeded()
     assert pace.gap == 0.0
     now = 100.0
-    assert [pace.reserve(now) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert [pace.reserve(now) for _turn in range(3)] == [0.0, 0.0, 0.0]
 
 
 def test_jitter_spreads_the_first_try() -> None:
@@ -56,7 +56,7 @@ def test_jitter_spreads_the_first_try() -> None:
 def test_many_refusals_of_one_moment_count_once() -> None:
     one, many = Pace(jitter=lambda: 1.0), Pace(jitter=lambda: 1.0)
     one.throttle(10.0, 9.9)
-    for _ in range(50):
+    for _turn in range(50):
         many.throttle(10.0, 9.9)
     assert many.gap == one.gap
     assert many.throttled == 50

@@ -48,7 +48,7 @@ def test_text_of_commands_that_is_not_utf_8_survives() -> None:
 
 
 def test_a_frame_may_have_a_field_named_kind() -> None:
-    ((_, payload),) = Decoder().feed(encode_json(FrameType.ERROR, kind="failed", message="no"))
+    ((_unused, payload),) = Decoder().feed(encode_json(FrameType.ERROR, kind="failed", message="no"))
     assert decode_json(payload) == {"kind": "failed", "message": "no"}
 
 

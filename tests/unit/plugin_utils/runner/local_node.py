@@ -173,7 +173,7 @@ class LocalNode:
             self._unsent = self.client.data_to_send()
         outputs = {process.stdout.fileno(): number for number, process in self._carriers.items() if process.stdout}
         sources = [*outputs] if self.paused else [self.master, *outputs]
-        readable, writable, _ = select.select(sources, [self.master] if self._unsent else [], [], timeout)
+        readable, writable, _unused = select.select(sources, [self.master] if self._unsent else [], [], timeout)
         if writable:
             self._unsent = self._unsent[os.write(self.master, self._unsent[:4096]) :]
         for fd in readable:

@@ -137,7 +137,7 @@ def test_a_carrier_falls_silent(file: str) -> None:
         node.until(lambda: len(node.result(id_).stdout) > 500_000)
         node.deaf = {1}
         node.client.ping()
-        for _ in range(5):
+        for _turn in range(5):
             node.step(0.1)
         node.client.ping()
         assert isinstance(node.wait(id_).end, GotFile)

@@ -83,7 +83,7 @@ def test_damage_is_seen(frame: Frame, data: st.DataObject) -> None:
 
 def test_a_line_without_end_is_not_kept() -> None:
     splitter = LineSplitter()
-    for _ in range(100):
+    for _turn in range(100):
         assert list(splitter.feed(b"x" * LONGEST_LINE)) == []
     assert sum(map(len, splitter._parts)) <= LONGEST_LINE
     assert list(splitter.feed(b"rest\nnext\n")) == [b"next"]

@@ -308,7 +308,7 @@ def test_the_dead_man(tmp_path: Path) -> None:
         id_ = node.client.exec("echo $$; exec sleep 60")
         node.client.stdin(node.client.put(str(tmp_path / "f"), size=10), b"12345")
         node.until(lambda: node.result(id_).stdout.endswith(b"\n"))
-        for _ in range(3):  # a ping is a sign of life
+        for _turn in range(3):  # a ping is a sign of life
             node.client.ping()
             pongs = node.pongs
             node.until(lambda pongs=pongs: node.pongs > pongs)  # type: ignore[misc]
