@@ -288,9 +288,7 @@ class RunnerClient:
             request.writable += event.size
         elif isinstance(event, (Exited, PutFile, GotFile, Failed)):
             del self._open[event.id]
-            if self._link is None:
-                raise AssertionError
-            self._link.drop(event.id)
+            self._tell(lambda link: link.drop(event.id))
             return self._settle(event, request)
         return event
 

@@ -56,7 +56,6 @@ class Backlog:
         self._chunks.setdefault(id_, deque())
         self._ends[id_] = sha256
 
-
     def drop(self, id_: int) -> None:
         self._chunks.pop(id_, None)
         self._ends.pop(id_, None)

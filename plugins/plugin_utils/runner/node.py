@@ -463,7 +463,7 @@ class Exec(Job):
         self.runner.at(TERM_TO_KILL, self.kill)
 
     def kill(self):
-        self.runner.end_group(self.pid, signal.SIGKILL)
+        self.runner.kill_group(self.pid)
         # Closed pipes and a lost terminal (SIGHUP) reach even those whom we may not signal.
         self.close_all()
         if self.status is None:
@@ -799,6 +799,20 @@ class Runner:
         except PermissionError:
             self.end_as_root(group, number)
 
+    def kill_group(self, group):
+        self.end_group(group, signal.SIGKILL)
+        self.at(0.2, lambda: self.kill_rest(group))
+
+    def kill_rest(self, group):
+        """What is still there: sudo can be killed by its caller, but not what it had started."""
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            pass
+        self.end_as_root(group, signal.SIGKILL)
+
     def end_as_root(self, group, number):
         """sudo made the command another user's. Where sudo asks nothing (ssm-user), it also ends what it started."""
         if os.geteuid() and not os.fork():
@@ -902,11 +916,10 @@ class Runner:
                 self.turn()
         except HangUp:
             pass
-        except Exception as error:
+        except Exception:
             import traceback
 
-            traceback.print_exc()
-            self.out.add(FATAL, 0, ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace"))
+            self.out.add(FATAL, 0, traceback.format_exc()[-2000:].encode("utf-8", "replace"))
             try:
                 self.out.write()
             except HangUp:
@@ -930,6 +943,10 @@ class Runner:
             self.reap()
         for group in groups:
             self.end_group(group, signal.SIGKILL)
+        if groups:
+            time.sleep(0.1)
+            for group in groups:
+                self.kill_rest(group)
 
 
 if __name__ == "__main__":
