@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ladder of session documents: what each rung is and promises, best first.
 
-1. The collection's own pair (JSON in `documents/`): the runner by the first, its output by the second at full speed.
+1. The collection's own pair (JSON in `session_documents/`): the runner by the first, its output by the second at full speed.
 2. The public `AWS-StartInteractiveCommand`: nothing to set up; output at the speed of a terminal.
 3. The account's default shell document: the same, and the command is typed at the shell's prompt.
 """
@@ -52,3 +52,32 @@ def ladder(document: str, output_document: str | None, run_as: str | None) -> Se
         return (Rung(document, output_document),)
     # Someone's own: most likely one that takes a command, else a shell. Only a try tells, without a permission to read documents.
     return (Rung(document, output_document), Rung(document, output_document, typed=True))
+
+
+class Memory:
+    """Which documents an identity was seen to be able to use, so that not every node finds out again. Times in seconds, monotonic."""
+
+    REFUSAL_KEPT = 300.0
+    """An administrator may create a missing document, or allow one, while the mux lives."""
+
+    def __init__(self) -> None:
+        self._usable: set[str] = set()
+        self._refused: dict[str, float] = {}
+
+    def is_usable(self, mark: str) -> bool:
+        """It was used before."""
+        return mark in self._usable
+
+    def is_refused(self, mark: str, now: float) -> bool:
+        """It was refused a short while ago."""
+        return now < self._refused.get(mark, float("-inf"))
+
+    def used(self, mark: str) -> None:
+        """It has just been used."""
+        self._usable.add(mark)
+        self._refused.pop(mark, None)
+
+    def refused(self, mark: str, now: float) -> None:
+        """It does not exist, or may not be used."""
+        self._usable.discard(mark)
+        self._refused[mark] = now + self.REFUSAL_KEPT

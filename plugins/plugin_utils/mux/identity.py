@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..datachannel.network import Network
 from . import errors
+from .documents import Memory
 from .limits import Pace
 from .request import ConnectionOptions
 
@@ -135,8 +136,7 @@ class Identity:
         self._clients: dict[str, Any] = {}
         self._credentials: botocore.credentials.Credentials | None = None
         self.calls: dict[str, int] = {}
-        self.documents: dict[str, bool] = {}
-        """Session documents by whether they were found usable; the ladder's memory."""
+        self.documents = Memory()
         self.document_lock = asyncio.Lock()
         """Held while a document is tried for the first time, so that many nodes do not all find out that it does not exist."""
 

@@ -38,6 +38,7 @@ class NodeChannel:
     """A runner on a node and what it is doing.
 
     :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
+    :param on_carrier_lost: called when the second session ended while the first goes on.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class NodeChannel:
         *,
         typed: bool,
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
+        on_carrier_lost: Callable[[NodeChannel], None],
         log: logging.Logger,
     ) -> None:
         self.session = session
@@ -56,6 +58,7 @@ class NodeChannel:
         self._loop = asyncio.get_running_loop()
         self._typed = typed
         self._on_lost = on_lost
+        self._on_carrier_lost = on_carrier_lost
         self._log = log
         self._carrier: SessionClient | None = None
         self._is_ready: asyncio.Future[runner_events.Ready] = self._loop.create_future()
@@ -233,6 +236,8 @@ class NodeChannel:
                 self.runner.carrier_lost(carrier)
                 self._wake.set()
                 self._carrier = None
+                if not self._ended:
+                    self._on_carrier_lost(self)
             else:
                 self._end(self._closed_reason(event))
 

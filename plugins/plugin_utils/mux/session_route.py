@@ -39,6 +39,7 @@ _FAULTS_PATIENCE = 10.0
 
 _FORGET_AFTER = 600.0
 _TARGET_KEPT = 300.0
+_LONGEST_CARRIER_PAUSE = 60.0
 
 
 class Surroundings(Protocol):
@@ -71,6 +72,7 @@ class SessionRoute:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_used = time.monotonic()
         self._connected_at = float("-inf")
+        self._carriers_lost = 0
         self.needs_tty = False
         """Whether sudo on the node was found to demand a terminal; workers are told, so that one attempt is enough."""
 
@@ -205,13 +207,12 @@ class SessionRoute:
             self._node_id = await targets.resolve(self._identity, options.host, deadline)
             self._node_known_at = loop.time()
         self._mux.make_room()
-        lock = self._mux.node_locks.setdefault((self._identity.region, self._node_id), asyncio.Lock())
         attempt = 0
         began = loop.time()
         while True:
             attempt += 1
             try:
-                async with lock:
+                async with self._node_lock():
                     channel, rung = await self._start_sessions()
                 self._rung = rung
                 self._connected_at = time.monotonic()
@@ -247,22 +248,22 @@ class SessionRoute:
         rungs = ladder(self._options.document, self._options.output_document, self._options.run_as)
         for rung in rungs:
             mark = f"{rung.document}/{rung.typed}"
-            if known.get(mark) is False:
+            if known.is_refused(mark, time.monotonic()):
                 refused.append(f"{rung.label}: not usable, as seen before")
                 continue
             runner = RunnerClient(RunnerSettings(interpreter=self._options.python, fifo=bool(rung.output_document)))
             try:
-                async with self._identity.document_lock if mark not in known else contextlib.nullcontext():
-                    if known.get(mark) is False:  # found out by another one, meanwhile
+                async with contextlib.nullcontext() if known.is_usable(mark) else self._identity.document_lock:
+                    if known.is_refused(mark, time.monotonic()):  # found out by another one, meanwhile
                         refused.append(f"{rung.label}: not usable, as seen before")
                         continue
                     started = await self._start_session(rung.document, None if rung.typed else runner.session_command())
-                    known[mark] = True
+                    known.used(mark)
             except Exception as error:
                 if not _is_about_document(error):
                     raise self._start_failed(error, rung) from error
                 if errors.is_no_document(error) or "document/" in errors.error_message(error):
-                    known[mark] = False
+                    known.refused(mark, time.monotonic())
                 refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
                 continue
             return await self._connect(started, runner, rung), rung
@@ -293,7 +294,7 @@ class SessionRoute:
         """Wait for the runner; with a second session beside it where the document has one."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.connection_timeout
-        channel = NodeChannel(self._session(started), runner, typed=rung.typed, on_lost=self._lost, log=self._log)
+        channel = NodeChannel(self._session(started), runner, typed=rung.typed, on_lost=self._lost, on_carrier_lost=self._carrier_lost, log=self._log)
         ready = loop.create_task(channel.open())
         carrier = loop.create_task(self._start_carrier(rung, runner, channel)) if rung.output_document else None
         try:
@@ -318,17 +319,32 @@ class SessionRoute:
     async def _start_carrier(self, rung: Rung, runner: RunnerClient, channel: NodeChannel) -> None:
         if rung.output_document is None:
             raise AssertionError
-        if self._identity.documents.get(rung.output_document) is False:
+        if self._identity.documents.is_refused(rung.output_document, time.monotonic()):
             return
         number, command = runner.open_carrier()
         try:
             started = await self._start_session(rung.output_document, command)
         except Exception as error:
             if errors.is_no_document(error) or errors.is_denied(error):
-                self._identity.documents[rung.output_document] = False
+                self._identity.documents.refused(rung.output_document, time.monotonic())
             self._log.info("no fast way for output: %s", self._identity.explain(error, "ssm:StartSession", rung.output_document))
             return
         await channel.attach(self._session(started), number)
+
+    def _carrier_lost(self, channel: NodeChannel) -> None:
+        """Output goes on by the first session; a new second one makes it fast again."""
+        if channel is self._channel and self._rung is not None and self._rung.output_document:
+            self._carriers_lost += 1
+            self._task(self._replace_carrier(channel, self._rung, min(0.5 * 2**self._carriers_lost, _LONGEST_CARRIER_PAUSE)))
+
+    async def _replace_carrier(self, channel: NodeChannel, rung: Rung, pause: float) -> None:
+        await asyncio.sleep(pause)
+        if channel is self._channel and channel.usable:
+            async with self._node_lock():
+                await self._start_carrier(rung, channel.runner, channel)
+
+    def _node_lock(self) -> asyncio.Lock:
+        return self._mux.node_locks.setdefault((self._identity.region, self._node_id), asyncio.Lock())
 
     async def _require_connected(self) -> None:
         """:raises _NotConnected: AWS says that the node has no connection."""

@@ -206,7 +206,8 @@ async def test_throttling_is_waited_out_by_all_together(serve: Serve) -> None:
     who = identity({**keys("ONE"), "AWS_ENDPOINT_URL": endpoint.url}, paces)
     await asyncio.gather(*(look(who) for _turn in range(3)))
     assert len(endpoint.seen) == 6, "three refused, and each of the three answered once"
-    (pace,) = paces.values()
+    assert len(paces) == 1
+    pace = next(iter(paces.values()))
     assert pace.throttled == 3
 
 
@@ -218,7 +219,9 @@ async def test_nothing_else_is_repeated(serve: Serve) -> None:
 
 
 def test_equal_inputs_are_one_identity_and_secrets_are_not_shown() -> None:
-    options = ConnectionOptions(host="a", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="hidden", role_arn="arn", external_id="hidden", proxy="http://u:hidden@p")
+    options = ConnectionOptions(
+        host="a", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="hidden", role_arn="arn", external_id="hidden", proxy="http://u:hidden@p"
+    )
     other = ConnectionOptions(host="b", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="hidden", role_arn="arn", external_id="hidden", proxy="http://u:hidden@p")
     environment = {"AWS_SECRET_ACCESS_KEY": "hidden"}
     assert IdentityKey.of(options, environment) == IdentityKey.of(other, dict(environment))

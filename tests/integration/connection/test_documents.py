@@ -1,0 +1,109 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each rung of the document ladder: the collection's own pair, the public document, the account's default shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+
+from tests.integration.conftest import connection_variables
+from tests.integration.controller import MUX, run_mux, stop_mux
+from tests.integration.direct import DirectConnection
+from tests.lab import Lab
+
+Connect = Callable[..., DirectConnection]
+
+
+@pytest.fixture
+def connect(lab: Lab, tmp_path: Path) -> Iterator[Connect]:
+    """As elsewhere, with a mux of its own, since a mux remembers which documents there are."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with ExitStack() as stack:
+
+        def make(**variables: Any) -> DirectConnection:
+            return stack.enter_context(DirectConnection(home, lab.env(), {**connection_variables(lab, "web-1"), **variables}))
+
+        yield make
+    stop_mux(home, lab.env())
+
+
+def status() -> dict[str, Any]:
+    """The one node of the mux of a direct connection, which has put its environment into ours."""
+    (node,) = json.loads(run_mux(dict(os.environ), "status", "--json").stdout)["nodes"]
+    return dict(node)
+
+
+@pytest.fixture
+def own_documents(lab: Lab) -> Iterator[None]:
+    """The account as it is once an administrator has created the collection's documents."""
+    client = lab.client("ssm")
+    names = []
+    for path in sorted((MUX / "session_documents").glob("*.json")):
+        client.create_document(Name=path.stem, Content=path.read_text(), DocumentType="Session", DocumentFormat="JSON")
+        names.append(path.stem)
+    yield
+    for name in names:
+        client.delete_document(Name=name)
+
+
+def test_without_preparation_the_public_document_is_used(connect: Connect) -> None:
+    assert connect().execute("id -un") == (0, b"ssm-user\n", b"")
+    assert (status()["document"], status()["output_session"]) == ("AWS-StartInteractiveCommand", None)
+
+
+@pytest.mark.usefixtures("own_documents")
+def test_the_collections_own_pair_is_preferred(connect: Connect) -> None:
+    connection = connect()
+    assert connection.execute("id -un") == (0, b"ssm-user\n", b"")
+    wait_for_output_session()
+    assert status()["document"] == "FleetSSM-Input"
+
+
+@pytest.mark.usefixtures("own_documents")
+def test_run_as_root(connect: Connect) -> None:
+    assert connect(ansible_ssm_run_as="root").execute("id -un; pwd") == (0, b"root\n/root\n", b"")
+    assert status()["document"] == "FleetSSM-RootInput"
+
+
+def test_a_session_of_another_user_than_wanted_is_refused(connect: Connect) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match="runs as ssm-user, not as root"):
+        connect(ansible_ssm_run_as="root").execute("true")
+
+
+def test_the_default_shell_document(connect: Connect) -> None:
+    data = os.urandom(100_000)
+    assert connect(ansible_ssm_document="SSM-SessionManagerRunShell").execute("cat", data) == (0, data, b"")
+
+
+def test_a_document_that_does_not_exist_is_named(connect: Connect) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match="session document Nope does not exist"):
+        connect(ansible_ssm_document="Nope").execute("true")
+
+
+@pytest.mark.usefixtures("own_documents")
+def test_a_lost_output_session_loses_no_output_and_is_replaced(lab: Lab, connect: Connect) -> None:
+    connection = connect()
+    connection.execute("true")
+    first = wait_for_output_session()
+    lab.client("ssm").terminate_session(SessionId=first)
+    assert connection.execute("seq 1 20000") == (0, "".join(f"{number}\n" for number in range(1, 20001)).encode(), b"")
+    assert wait_for_output_session(other_than=first) != first
+    assert connection.execute("seq 1 20000")[1].count(b"\n") == 20000
+
+
+def wait_for_output_session(other_than: str | None = None) -> str:
+    deadline = time.monotonic() + 20
+    while (found := status()["output_session"]) in (None, other_than):
+        assert time.monotonic() < deadline, "there is no output session"
+        time.sleep(0.1)
+    return str(found)

@@ -1,0 +1,64 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ladder of session documents, and the files of the collection's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import documents
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.documents import Memory, Rung, ladder
+
+FOLDER = Path(documents.__file__).with_name("session_documents")
+
+
+@pytest.mark.parametrize(
+    ("options", "rungs"),
+    [
+        (("auto", None, None), ["FleetSSM-Input", "AWS-StartInteractiveCommand", ""]),
+        (("auto", None, "root"), ["FleetSSM-RootInput", "AWS-StartInteractiveCommand", ""]),
+        (("auto", None, "fred"), ["FleetSSM-Input", "AWS-StartInteractiveCommand", ""]),
+        (("FleetSSM-RootInput", None, None), ["FleetSSM-RootInput"]),
+        (("SSM-SessionManagerRunShell", None, None), ["SSM-SessionManagerRunShell"]),
+        (("Mine", None, None), ["Mine", "Mine"]),
+    ],
+)
+def test_rungs(options: tuple[str, str | None, str | None], rungs: list[str]) -> None:
+    assert [rung.document for rung in ladder(*options)] == rungs
+
+
+def test_outputs_and_prompts() -> None:
+    assert ladder("auto", None, "root")[0] == Rung("FleetSSM-RootInput", "FleetSSM-RootOutput")
+    assert ladder("Mine", "Mine-Output", None) == (Rung("Mine", "Mine-Output"), Rung("Mine", "Mine-Output", typed=True))
+    assert [rung.typed for rung in ladder("auto", None, None)] == [False, False, True]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_the_collections_documents(path: Path) -> None:
+    content = json.loads(path.read_text())
+    output = path.stem.endswith("Output")
+    assert content["sessionType"] == ("NonInteractiveCommands" if output else "InteractiveCommands")
+    assert set(content["properties"]) == {"linux", "macos"}
+    for properties in content["properties"].values():
+        assert properties["runAsElevated"] is ("Root" in path.stem)
+        assert properties.get("separateOutputStream", False) is output
+        assert properties["commands"] == "{{ command }}"
+
+
+def test_there_is_a_file_for_each_document_of_the_ladder() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == {documents.OWN_INPUT, documents.OWN_OUTPUT, documents.ROOT_INPUT, documents.ROOT_OUTPUT}
+
+
+def test_a_refusal_is_forgotten_after_a_while_and_by_a_use() -> None:
+    memory = Memory()
+    assert not memory.is_usable("a") and not memory.is_refused("a", 0.0)
+    memory.refused("a", 100.0)
+    assert memory.is_refused("a", 100.0 + Memory.REFUSAL_KEPT - 1)
+    assert not memory.is_refused("a", 100.0 + Memory.REFUSAL_KEPT)
+    memory.used("a")
+    assert memory.is_usable("a") and not memory.is_refused("a", 101.0)
+    memory.refused("a", 102.0)
+    assert not memory.is_usable("a")
