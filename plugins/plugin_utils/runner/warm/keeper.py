@@ -4,7 +4,7 @@
 # ruff: noqa: B905, E402, I001, RUF005, SIM105, UP031
 """The runner's part of the warm interpreters: it starts, uses and ends zygotes, and holds the parts of payloads. Node side.
 
-Loaded into the runner (``RunnerClient.load``), whose names it shares, with the text of zygote.py in ZYGOTE. It adds one kind
+Loaded into the runner (``RunnerClient.load``), whose names it shares, with the texts of library.py and zygote.py. It adds one kind
 of request, WARM: a module payload for an interpreter that is kept. The answers are those of EXEC, and FAILED with
 
 * EAGAIN: nothing was started, the same must be run as an ordinary command (and parts that were sent may be forgotten);
@@ -19,7 +19,7 @@ if "runner" not in globals():  # else on the node, where this is part of the run
     from ..node import CHUNK, EXTENSION, QUIET, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source
     from ..node import close, errno, now, os, reason, runner, sha256, signal, struct, unpack
 
-    ZYGOTE = ""
+    LIBRARY = ZYGOTE = ""
 
 import _socket
 
@@ -28,7 +28,7 @@ MOST_BYTES = 12 << 20  # of parts of payloads held here
 MOST_ZYGOTES = 3
 IDLE = 300.0  # s after which a zygote without work is ended
 AGE = 900.0  # s after which a zygote is replaced: what become allowed once is asked again, as with sudo's own time stamps
-TOO_OLD = 97  # status of an interpreter that cannot be a zygote
+UNFIT = 97
 
 HELLO = struct.Struct("!B3B4Q")
 JOB = struct.Struct("!cI32sQ2Q")
@@ -347,7 +347,7 @@ class Warm(Exec):
         """The password, if there is one, has been said: now the interpreter gets its program."""
         self.complete = True
         if self.stdin:
-            program = PROGRAM % (TOO_OLD, ZYGOTE, self.success.decode(), AGE)
+            program = PROGRAM % (UNFIT, LIBRARY + ZYGOTE, self.success.decode(), AGE)
             self.stdin.queue.append(program.encode())
         Exec.eof(self, payload)
 
@@ -397,7 +397,7 @@ class Warm(Exec):
         """The command that was to start the interpreter ended."""
         zygote, self.zygote = self.zygote, None
         self.hello.close()
-        unfit = self.key in keeper.unfit or (os.WIFEXITED(status) and os.WEXITSTATUS(status) == TOO_OLD)
+        unfit = self.key in keeper.unfit or (os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNFIT)
         if unfit:
             keeper.unfit.add(self.key)
             close(self.why)

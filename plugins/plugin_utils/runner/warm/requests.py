@@ -29,9 +29,9 @@ _HERE = Path(__file__).parent
 
 @cache
 def keeper_source() -> bytes:
-    """The runner's part, with the zygote's text in it."""
-    zygote = (_HERE / "zygote.py").read_text(encoding="utf-8")
-    return f"ZYGOTE = {zygote!r}\n".encode() + (_HERE / "keeper.py").read_bytes()
+    """The runner's part, with the texts of the zygote's program in it."""
+    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "zygote", "keeper")}
+    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['zygote']!r}\n{texts['keeper']}".encode()
 
 
 class WarmRequests:

@@ -22,206 +22,23 @@ one message goes back: HELLO, with a descriptor of the socket that is used from 
 The data file holds the job's own part, which only the child reads (it has the module's arguments), then new blobs.
 """
 
-import sys
+if __name__ != "zygote":  # else on the node, where library.py came before
+    from .library import PATH, Lender, Library, _imp, _socket, binascii, errno, os, read, select, signal, struct, sys, time, unpack
 
-if __name__ == "zygote":
-    # The interpreter's first entry in sys.path is the current directory: nothing of ours may come from there.
-    PATH = list(sys.path)
-    sys.path[:] = [entry for entry in PATH if entry not in ("", ".")]
-
-import _ast
-import _imp
-import _signal as signal
-import _socket
-import binascii
-import errno
-import gc
-import importlib
-import os
-import select
-import struct
-import time
-import warnings
-import zipimport
-import zlib
-
-try:
-    from _sha2 import sha256  # 3.12 and later
-except ImportError:
-    from _sha256 import sha256
-
+UNFIT = 97  # status of an interpreter that cannot be a zygote; its output is not used
 HELLO = struct.Struct("!B3B4Q")  # version of this protocol, of Python; device and inode of stdout and of stderr
 JOB = struct.Struct("!cI32sQ2Q")  # "J", job, recipe, length of the job's own part, device and inode of its directory
 KILL = struct.Struct("!cIB")  # "K", job, signal
 REPORT = struct.Struct("!cII")  # "S", job, process; "E", job, wait status; "R", job, 1 if this zygote takes no more jobs
-LENGTH = struct.Struct("!I")
-MOST_SOURCE = 6 << 20  # bytes of source compiled, after which a new zygote is better than a bigger one
-NOWHERE = "<warm>"
-
-# Modules of the standard library whose import does nothing but define things. Those that a payload's files import by
-# name are imported before the fork.
-PRELOADED = frozenset(
-    "__future__ abc argparse array ast atexit base64 binascii bisect bz2 calendar codecs collections collections.abc configparser contextlib copy"
-    " copyreg csv ctypes ctypes.util dataclasses datetime decimal difflib dis enum errno fcntl filecmp fnmatch functools getpass glob grp hashlib heapq"
-    " hmac importlib.util inspect io ipaddress itertools json keyword linecache locale logging lzma math numbers opcode operator os os.path pathlib pkgutil"
-    " platform pprint pty pwd queue random re reprlib resource runpy secrets select selectors shlex shutil signal socket stat string struct subprocess"
-    " syslog tarfile tempfile termios textwrap threading time token tokenize traceback tty types typing unicodedata urllib.parse uuid warnings weakref"
-    " zipfile zipimport zlib".split()
-)
-
 # What an interpreter or a session reads only when it starts. If one of these changed, a new start would be another one.
 START_FILES = (
     "/etc/localtime /etc/timezone /etc/ld.so.cache /etc/nsswitch.conf /etc/host.conf /etc/resolv.conf /etc/gai.conf /usr/lib/locale"
-    " /usr/lib/locale/locale-archive"
+    " /usr/lib/locale/locale-archive /etc/selinux/config /sys/fs/selinux"
 ).split()
 SESSION_FILES = (
     "/etc/passwd /etc/group /etc/sudoers /etc/sudoers.d /etc/sudo.conf /etc/doas.conf /etc/pam.conf /etc/pam.d /etc/security"
     " /etc/security/limits.d /etc/environment /etc/login.defs /etc/default/locale /etc/default/su"
 ).split()
-
-
-def digest(data):
-    return sha256(data).digest()
-
-
-def unpack(data):
-    at = 0
-    while at < len(data):
-        (length,) = LENGTH.unpack_from(data, at)
-        at += LENGTH.size + length
-        yield data[at - length : at]
-
-
-def read(fd, start, end):
-    parts = []
-    while start < end:
-        part = os.pread(fd, end - start, start)
-        if not part:
-            raise EOFError("the job's data is cut short")
-        parts.append(part)
-        start += len(part)
-    return b"".join(parts)
-
-
-def nodes(tree):
-    """All nodes of a syntax tree, without the ``ast`` module (not every payload imports it)."""
-    for name in tree._fields:
-        value = getattr(tree, name, None)
-        for node in value if isinstance(value, list) else (value,):
-            if isinstance(node, _ast.AST):
-                yield tree, name, node
-                yield from nodes(node)
-
-
-class Recipe:
-    """A payload's constant part: see payload.py and archive.py on the controller."""
-
-    def __init__(self, blob):
-        order, *pieces, self.skeleton, hashes = unpack(blob)
-        self.members = [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
-        self.order = order.decode()
-        text = pieces[0].decode()
-        for name, piece in zip(self.order, pieces[1:]):
-            # The zip's hole is within quotes, the others are whole expressions.
-            text += ("<hole z>" if name == "z" else "'<hole %s>'" % name) + piece.decode()
-        self.tree = compile(text, "<stdin>", "exec", _ast.PyCF_ONLY_AST, True)
-        self.holes = {}
-        for parent, field, node in nodes(self.tree):
-            if isinstance(node, _ast.Constant) and isinstance(node.value, str) and node.value.startswith("<hole "):
-                self.holes[node.value[6]] = parent, field, node
-        if len(self.holes) != 3:
-            raise ValueError("holes")
-
-    def code(self, expressions):
-        """The wrapper with its holes filled, as the interpreter would compile it from its standard input."""
-        for name, text in expressions.items():
-            parent, field, hole = self.holes[name]
-            if name == "z":
-                hole.value = text
-                continue
-            filling = compile(text, "<stdin>", "eval", _ast.PyCF_ONLY_AST, True)
-            for _parent, _field, node in nodes(filling):
-                if "lineno" in node._attributes:
-                    for attribute in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
-                        setattr(node, attribute, getattr(hole, attribute))
-            value = getattr(parent, field)
-            if isinstance(value, list):
-                value[value.index(hole)] = filling.body
-            else:
-                setattr(parent, field, filling.body)
-        return compile(self.tree, "<stdin>", "exec", 0, True)
-
-    def headers(self):
-        """For each member its name, method, and the end of its local header."""
-        at = 0
-        for _member in self.members:
-            method = self.skeleton[at + 8]
-            (length,) = struct.unpack_from("<H", self.skeleton, at + 26)
-            yield self.skeleton[at + 30 : at + 30 + length], method, at + 30 + length
-            at += 30 + length
-
-    def archive(self, blobs, moment):
-        out, at = [], 0
-        for member, (_name, _method, end) in zip(self.members, self.headers()):
-            out += (self.skeleton[at : at + 10], moment, self.skeleton[at + 14 : end], blobs[member])
-            at = end
-        for _member in self.members:
-            (length,) = struct.unpack_from("<H", self.skeleton, at + 28)
-            out += (self.skeleton[at : at + 12], moment, self.skeleton[at + 16 : at + 46 + length])
-            at += 46 + length
-        return b"".join(out) + self.skeleton[at:]
-
-
-class Library:
-    """Blobs by hash, and the code of each Python file among them. Holds nothing of a single job."""
-
-    def __init__(self):
-        self.blobs, self.recipes, self.codes, self.done = {}, {}, {}, set()
-        self.size = 0
-        self.compile_source = zipimport._compile_source
-        zipimport._compile_source = self.code
-
-    def code(self, path, source):
-        """In a child, for zipimport: the code of a file in the payload's zip."""
-        code = self.codes.get(digest(source))
-        # zipimport asks up to three times for one file. A second file with the same text needs code objects of its own.
-        if code is None or code.co_filename not in (NOWHERE, path):
-            return self.compile_source(path, source)
-        _imp._fix_co_filename(code, path)
-        return code
-
-    def recipe(self, key):
-        """The recipe, after its files were compiled and the modules they want imported."""
-        if key not in self.recipes:
-            recipe = Recipe(self.blobs[key])
-            for member, (name, method, _end) in zip(recipe.members, recipe.headers()):
-                if name.endswith(b".py") and member not in self.done:
-                    self.done.add(member)
-                    stored = self.blobs[member]
-                    self.learn(zlib.decompress(stored, -15) if method else stored)
-            self.recipes[key] = recipe
-            gc.collect()
-            gc.freeze()
-        return self.recipes[key]
-
-    def learn(self, source):
-        self.size += len(source)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                code = self.compile_source(NOWHERE, source)
-            except Exception:
-                return
-        # A warning must be printed in each run, as it would be by an interpreter that compiles anew.
-        if caught or not source:
-            return
-        self.codes[digest(source)] = code
-        for name in code.co_names:
-            if name in PRELOADED and name not in sys.modules:
-                try:
-                    importlib.import_module(name)
-                except ImportError:
-                    pass
 
 
 class Start:
@@ -430,6 +247,10 @@ class Zygote:
             for blob in unpack(read(fds[3], length, os.fstat(fds[3]).st_size)):
                 self.library.blobs[digest(blob)] = blob
             recipe = self.library.recipe(key)
+            if recipe is None:  # of another ansible-core
+                self.open = False
+                self.report(b"R", number, 1)
+                return None
             pid = os.fork()
         except Exception:
             # Nothing of it was started: the keeper runs it cold, and whatever is wrong shows there.
@@ -465,7 +286,8 @@ class Zygote:
             sys.modules["threading"].main_thread()._set_native_id()
         sys.path[:] = PATH
         archive = binascii.b2a_base64(recipe.archive(self.library.blobs, moment), newline=False)
-        return recipe.code({"d": date.decode(), "p": params.decode(), "z": archive.decode()})
+        sys.meta_path.insert(0, Lender(self.library.closure))
+        return recipe.fill({"d": date.decode(), "p": params.decode(), "z": archive.decode()})
 
 
 def hide_this_file():
@@ -482,7 +304,11 @@ def hide_this_file():
 
 
 if __name__ == "zygote":
-    code = Zygote().serve()
+    try:
+        zygote = Zygote()
+    except Exception:
+        os._exit(UNFIT)
+    code = zygote.serve()
     try:
         exec(code, MAIN)
     except SystemExit:
