@@ -284,7 +284,7 @@ class SessionClient:
             }
             await websocket.send(json.dumps(opening, separators=(",", ":")))
             return websocket
-        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, NetworkError) as exc:
+        except (OSError, InvalidHandshake, InvalidProxy, InvalidURI, ConnectionClosed, NetworkError) as exc:
             where = urlsplit(url).hostname or "an endpoint without a name"
             if proxy:
                 where += f" through the proxy {without_credentials(proxy)}"

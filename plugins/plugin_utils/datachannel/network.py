@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _PROXIED_AS = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -166,16 +166,21 @@ def _checked_proxy(url: str) -> str:
     """The proxy's URL with a scheme; errors must not show it, since it may hold a password."""
     if "://" not in url:
         url = f"http://{url}"
+    shown = "URL"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        usable = parts.scheme in ("http", "https") and parts.path in ("", "/") and not parts.query and not parts.fragment
+        for text in (parts.username, parts.password):
+            unquote(text or "", errors="strict")
+        if parts.hostname:
+            shown = f"{parts.scheme}://{parts.hostname}"
+            usable = usable and parts.port != 0
+            if parts.username is not None and parts.password is None:  # an empty one, for libraries that want one
+                url = urlunsplit(parts._replace(netloc=parts.netloc.replace("@", ":@")))
+        else:
+            usable = False
     except ValueError:
-        usable = None
-        parts = urlsplit("")
+        usable = False
     if not usable:
-        raise NetworkError(f"the proxy {_shown(parts.scheme, parts.hostname)} cannot be used: it must be http://[user:password@]host:port or https://…")
+        raise NetworkError(f"the proxy {shown} cannot be used: it must be http://[user:password@]host:port or https://…, with % for special characters")
     return url
-
-
-def _shown(scheme: str, host: str | None) -> str:
-    return f"{scheme}://{host}" if host else "URL"

@@ -110,11 +110,29 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
     assert Network.choose() == Network()
 
 
-@pytest.mark.parametrize("url", ["socks5://p:1080", "ftp://p", "http://", "http://user:hidden@", "http://user:hidden@p:port", "http://user:hidden@[p:1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "socks5://p:1080",
+        "ftp://p",
+        "http://",
+        "http://user:hidden@",
+        "http://user:hidden@p:port",
+        "http://user:hidden@[p:1",
+        "http://user:hidden@p:1/path",
+        "http://user:hidden%FF@p:1",
+        "http://user:hidden@p:0",
+        "http://user:hidden@p?q",
+    ],
+)
 def test_unusable_proxies_are_refused_without_showing_them(url: str) -> None:
     with pytest.raises(NetworkError, match="must be http") as caught:
         Network.choose(proxy=url)
     assert "hidden" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_proxy_s_user_needs_no_password() -> None:
+    assert Network.choose(proxy="http://user@p:3128").proxy_for("https://a/") == "http://user:@p:3128"
 
 
 def test_credentials_are_not_shown() -> None:
@@ -251,3 +269,27 @@ async def test_an_unreachable_proxy_is_named_without_its_password() -> None:
     assert not caught.value.permanent
     assert service.resumed > 0  # it may have been about to come up
     assert "hidden" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_what_websockets_refuses_is_not_shown_either() -> None:
+    network = Network((("http", "http://me:hidden@127.0.0.1:1/path"),))  # past the checks
+    async with Service(Agent()) as service:
+        with pytest.raises(ChannelError, match="the proxy's URL cannot be used") as caught:
+            await echo_once(service, network)
+    assert caught.value.__cause__ is None
+    assert "hidden" not in str(caught.value)
+
+
+async def test_neither_token_nor_data_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Service(Agent(), echo=bytes) as service:
+        client = SessionClient(service.started(), resume=service.resume, terminate=service.terminate)
+        await client.open()
+        await client.write(b"become-password")
+        async for event in client.events():
+            assert event == Output("stdout", b"become-password")
+            break
+        await client.close()
+    ours = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
+    assert not [text for text in ours if "token-0" in text or "become" in text]
+    assert [record for record in caplog.records if record.name == "websockets.server"]  # so the level was low enough to see it

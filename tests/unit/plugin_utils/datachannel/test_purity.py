@@ -45,4 +45,4 @@ def test_no_file_depends_on_ansible_or_botocore() -> None:
             if isinstance(node, ast.Import):
                 assert not {alias.name.split(".")[0] for alias in node.names} & {"ansible", "ansible_collections", "boto3", "botocore"}
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                assert str(node.module).split(".")[0] not in {"ansible", "ansible_collections", "boto3", "botocore"}
+                assert str(node.module).partition(".")[0] not in {"ansible", "ansible_collections", "boto3", "botocore"}
