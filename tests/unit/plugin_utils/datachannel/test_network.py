@@ -290,6 +290,5 @@ async def test_neither_token_nor_data_are_logged(caplog: pytest.LogCaptureFixtur
             assert event == Output("stdout", b"become-password")
             break
         await client.close()
-    ours = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
-    assert not [text for text in ours if "token-0" in text or "become" in text]
-    assert [record for record in caplog.records if record.name == "websockets.server"]  # so the level was low enough to see it
+    # websockets abridges frames in its log and writes data in hexadecimal: not to log at all is the only thing to check.
+    assert {record.name for record in caplog.records if record.name != "asyncio"} == {"websockets.server"}
