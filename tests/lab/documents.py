@@ -51,6 +51,18 @@ def _commands(session_type: str, description: str) -> dict[str, Any]:
     }
 
 
+def _separable(document: dict[str, Any]) -> dict[str, Any]:
+    """Let a caller have stdout, stderr and the exit status apart, as the public document does."""
+    choices = {"separateOutputStream": {"type": "String", "allowedValues": ["true", "false"], "default": "false"}}
+    choices |= {name: {"type": "String", "default": ""} for name in ("stdoutSeparatorPrefix", "stderrSeparatorPrefix")}
+    document["parameters"] |= choices
+    for properties in document["properties"].values():
+        properties["separateOutputStream"] = "{{ separateOutputStream }}"
+        properties["stdOutSeparatorPrefix"] = "{{ stdoutSeparatorPrefix }}"
+        properties["stdErrSeparatorPrefix"] = "{{ stderrSeparatorPrefix }}"
+    return document
+
+
 def _port(description: str, parameters: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "schemaVersion": "1.0",
@@ -66,7 +78,7 @@ _LOCAL_PORT = {"type": "String", "allowedPattern": _PORT["allowedPattern"].repla
 
 PUBLIC: dict[str, dict[str, Any]] = {
     "AWS-StartInteractiveCommand": _commands("InteractiveCommands", "Run one interactive command"),
-    "AWS-StartNonInteractiveCommand": _commands("NonInteractiveCommands", "Run one command without input"),
+    "AWS-StartNonInteractiveCommand": _separable(_commands("NonInteractiveCommands", "Run one command without input")),
     "AWS-StartSSHSession": _port(
         "Tunnel SSH", {"portNumber": {**_PORT, "default": "22"}}, {"portNumber": "{{ portNumber }}"}
     ),
