@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # mypy: ignore-errors
-# ruff: noqa: B905, E402, I001, RUF005, SIM105, SIM905, UP031
+# ruff: noqa: B905, SIM105, SIM905, UP031
 """What a warm interpreter has ready: the parts of payloads, the code of their files, and what each module imports first.
 
 Node side, the first half of the zygote's program (zygote.py is the second, in the same namespace, and describes both).
@@ -16,16 +16,10 @@ if __name__ == "zygote":
 
 import _ast
 import _imp
-import _signal as signal
-import _socket
-import binascii
-import errno
 import gc
 import importlib
 import os
-import select
 import struct
-import time
 import warnings
 import zipimport
 import zlib
@@ -176,7 +170,7 @@ class Closure:
             self.importers = {name: sys.path_importer_cache.pop(name) for name in list(sys.path_importer_cache) if name.startswith(self.place)}
             zipimport._zip_directory_cache.pop(self.place, None)
         self.files, self.codes, self.names = {}, [], []
-        for name, module in self.modules.items():
+        for module in self.modules.values():
             self.note(module, recipe, library)
 
     def find_spec(self, name, path=None, target=None):
@@ -238,6 +232,7 @@ class Closure:
             sys.path_importer_cache[place + name[len(self.place) :]] = importer
         sys.meta_path += self.finders
         sys.modules.update(self.modules)
+        vars(self).clear()
 
 
 class Lender:
@@ -251,7 +246,7 @@ class Lender:
             return None
         sys.meta_path.remove(self)
         self.closure.move(sys.path[0])
-        self.module = self.closure.modules[name]
+        self.module = sys.modules[name]
         self.spec = self.module.__spec__
         return type(self.spec)(name, self, is_package=True)
 

@@ -19,7 +19,7 @@ import re
 import shlex
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..frames import fields
@@ -41,14 +41,6 @@ _SUCCESS = re.compile(rf"echo BECOME-SUCCESS-(?P<id>{_ID}) ; (?P<module>.+)", re
 _ASSIGNMENT = re.compile(rf"(?P<name>[A-Za-z_]\w*)=(?P<value>(?:{_WORD}|'[^']*'|\"'\")+) ", re.DOTALL | re.ASCII)
 _INTERPRETER = re.compile(r"/(?:[\w.+-]+/)*python[\d.]*", re.ASCII)
 _PAUSE: Final = " && sleep 0"
-
-# Read by the interpreter, the C library or the shell when they start: these cannot be given to an interpreter that runs.
-_READ_AT_START = re.compile(
-    r"_.*|PYTHON.*|LANG|LANGUAGE|LC_.*|LD_.*|LOC.*|NLSPATH|TZ.*|HOME|PATH|PWD|OLDPWD|IFS|ENV|BASH.*|SHELL.*|PS\d|CDPATH|USER|LOGNAME|TERM.*"
-    r"|.*MALLOC.*|GLIBC_.*|GCONV_.*|OPENSSL_.*|SSL.*|RES_OPTIONS|HOSTALIASES|NSS_.*|GMON_.*|SUDO_.*",
-    re.ASCII,
-)
-
 
 @dataclass(frozen=True)
 class _Become:
@@ -93,12 +85,11 @@ def _parse_command(text: str) -> _Command | None:
         become, script = parsed
     environment = []
     while assignment := _ASSIGNMENT.match(script):
-        value = _unquote(assignment["value"])
-        if value is None:
+        if (value := _unquote(assignment["value"])) is None:
             return None
         environment.append((assignment["name"], value))
         script = script[assignment.end() :]
-    if not _INTERPRETER.fullmatch(script) or len(dict(environment)) != len(environment):
+    if not _INTERPRETER.fullmatch(script):
         return None
     command = _Command(outer["shell"], pause, become, tuple(environment), script)
     return command if command.text() == text else None
@@ -175,13 +166,13 @@ class Recipe:
 @dataclass(frozen=True)
 class WarmJob:
     command: str
-    """Starts the interpreter that this job would have: ansible-core's command, without the assignments in `environment`."""
+    """Starts the interpreter that this job would have: ansible-core's own command."""
     key: str
     """Equal for all jobs that one warm interpreter may serve: `command` without what is random in it."""
+    special: bool
+    """Whether the task has an environment of its own. Such an interpreter may never be needed again."""
     success: str
     """The line that become prints first (without end of line), or nothing."""
-    environment: Mapping[str, str]
-    """Variables which a running interpreter can be given without a difference."""
     recipe: Recipe
     time: bytes
     """Of the zip's members, in the format of MS-DOS."""
@@ -191,8 +182,7 @@ class WarmJob:
 
     def encode(self) -> bytes:
         """For the node, without the recipe's blobs."""
-        environment = b"\0".join(f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in self.environment.items())
-        return fields([self.recipe.key, self.time, self.success.encode(), environment, self.date.encode(), self.params.encode()])
+        return fields([self.recipe.key, self.time, self.success.encode(), self.date.encode(), self.params.encode()])
 
 
 @dataclass
@@ -250,13 +240,12 @@ def split(command: str, stdin: bytes, recipes: Recipes) -> WarmJob | None:
     if found is None:
         return None
     recipe, time = found
-    shared = replace(parsed, environment=tuple(item for item in parsed.environment if _READ_AT_START.fullmatch(item[0])))
     id_ = parsed.become.id if parsed.become else ""
     return WarmJob(
-        command=shared.text(),
-        key=shared.text().replace(id_, "*") if id_ else shared.text(),
+        command=command,
+        key=command.replace(id_, "*") if id_ else command,
+        special=bool(parsed.environment),
         success=f"BECOME-SUCCESS-{id_}" if id_ else "",
-        environment=dict(item for item in parsed.environment if item not in shared.environment),
         recipe=recipe,
         time=time,
         date=wrapper[slice(*holes[_DATE])],

@@ -39,6 +39,14 @@ class WarmRequests:
         self._client = client
         self._loaded = False
         self._known: set[bytes] = set()
+        self._special: set[str] = set()
+
+    def worthwhile(self, job: WarmJob) -> bool:
+        """Whether to try this job. An interpreter for one task's environment is kept only when that comes a second time."""
+        if not job.special or job.key in self._special:
+            return True
+        self._special.add(job.key)
+        return False
 
     def submit(
         self,

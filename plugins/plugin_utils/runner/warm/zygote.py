@@ -23,7 +23,20 @@ The data file holds the job's own part, which only the child reads (it has the m
 """
 
 if __name__ != "zygote":  # else on the node, where library.py came before
-    from .library import PATH, Lender, Library, _imp, _socket, binascii, errno, os, read, select, signal, struct, sys, time, unpack
+    from .library import PATH, Lender, Library, read, unpack
+
+    MAIN, SUCCESS, AGE = {}, "", 0.0
+
+import _imp
+import _signal as signal
+import _socket
+import binascii
+import errno
+import os
+import select
+import struct
+import sys
+import time
 
 UNFIT = 97  # status of an interpreter that cannot be a zygote; its output is not used
 HELLO = struct.Struct("!B3B4Q")  # version of this protocol, of Python; device and inode of stdout and of stderr
@@ -270,7 +283,7 @@ class Zygote:
         self.control.close()
         for fd in range(3):
             os.dup2(fds[fd], fd)
-        _key, moment, success, environment, date, params = unpack(read(fds[3], 0, length))
+        _key, moment, success, date, params = unpack(read(fds[3], 0, length))
         self.start.lead()
         success = os.fsdecode(success)
         if success and success != SUCCESS:
@@ -278,9 +291,6 @@ class Zygote:
             for name, value in os.environ.items():
                 if SUCCESS in value:  # SUDO_COMMAND
                     os.environ[name] = value.replace(SUCCESS, success)
-        for assignment in filter(None, environment.split(b"\0")):
-            name, value = os.fsdecode(assignment).split("=", 1)
-            os.environ[name] = value
         time.tzset()
         if "threading" in sys.modules:  # which forgets this one after a fork
             sys.modules["threading"].main_thread()._set_native_id()

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed
-from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests import NOT_STARTED, UNKNOWN
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm import payload
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
 
 from ..local_node import Result
 from . import core
@@ -154,6 +156,14 @@ def test_directory_was_replaced(node: WarmNode, tmp_path: Path) -> None:
         assert code(node.wait(id_)) == expected
         folder.rename(tmp_path / "old")
         folder.mkdir()
+
+
+def test_environment_of_a_task_must_come_twice() -> None:
+    requests, recipes = WarmRequests(RunnerClient()), payload.Recipes()
+    for environment, expected in [({}, True), ({"A": "1"}, False), ({"A": "2"}, False), ({"A": "1"}, True), ({}, True)]:
+        job = payload.split(core.command(environment=environment), core.payload("ping"), recipes)
+        assert job is not None
+        assert requests.worthwhile(job) is expected
 
 
 def test_missing_interpreter_is_as_ever(node: WarmNode) -> None:

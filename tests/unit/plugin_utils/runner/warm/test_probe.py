@@ -24,8 +24,6 @@ ALLOWED: dict[str, Callable[[Any, Any], bool]] = {
     "modules": lambda cold, warm: set(cold) <= set(warm),
     # For the same reason the directories that were searched differ, and the current one (whose files cannot be meant) need not be.
     "importers": lambda cold, warm: {name for name in cold if "/" in name.strip("/")} <= set(warm),
-    # The kernel shows the environment that the interpreter was started with: without the variables that only this task sets.
-    "initial environment": lambda cold, warm: set(warm) <= set(cold),
     # Between the leader of the session and the module is one process in place of a chain of shells and sudo.
     "session": lambda cold, warm: {**cold, "parent leads group": True} == warm,
     # Two frames of the zygote are below the wrapper's. A traceback does not show them.
@@ -80,7 +78,7 @@ def test_environment_of_the_task(node: WarmNode) -> None:
     "environment", [{"LANG": "C", "LC_ALL": "C"}, {"PYTHONUTF8": "1", "LC_ALL": "POSIX"}, {"TZ": "Asia/Tokyo"}, {"PYTHONWARNINGS": "always", "HOME": "/"}]
 )
 def test_environment_of_the_interpreter(node: WarmNode, environment: dict[str, str]) -> None:
-    """What an interpreter reads when it starts: such a task gets one that was started with it."""
+    """What an interpreter reads when it starts."""
     seen = compare(*node.both("probe", environment=environment))
     assert seen["environment"].items() >= environment.items()
 

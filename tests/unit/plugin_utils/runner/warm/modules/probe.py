@@ -12,6 +12,7 @@ import json
 import locale
 import os
 import random
+import re
 import resource
 import signal
 import stat
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 import warnings
 
 from ansible.module_utils.basic import AnsibleModule
@@ -95,6 +97,18 @@ def caught():
         raise ValueError("seen")
     except ValueError:
         return traceback.format_exc()
+
+
+def strangers():
+    """Paths of the place where the first imports were made for all, as if left in an object or a function."""
+    gc.unfreeze()
+    found = set()
+    for thing in gc.get_objects():
+        if isinstance(thing, types.FunctionType):
+            found.update(re.findall("^/proc/self/fd/[0-9].*|^<warm>", thing.__code__.co_filename))
+        else:
+            found.update(part for part in gc.get_referents(thing) if isinstance(part, str) and re.match("/proc/self/fd/[0-9]", part))
+    return sorted(found)
 
 
 def wrapper_frame():
@@ -176,6 +190,7 @@ def main():
         "traceback": caught(),
         "last error": [hasattr(sys, name) for name in ("last_type", "last_value", "last_traceback")],
         "children": [os.WNOHANG, repr(children())],
+        "strangers": strangers(),
         "used": resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime,
         "random": [random.random(), os.urandom(4).hex()],
         "text": module.params["text"],
