@@ -34,12 +34,17 @@ def copy_tree(target: Path) -> None:
     """Make ``target`` hold exactly the files that git knows in the repository (tracked, or new and not ignored)."""
     listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE)
     names = {name for name in listing.stdout.decode().split("\0") if name and (REPOSITORY / name).exists()}
-    if target.is_dir():
-        for old in target.rglob("*"):
-            name = old.relative_to(target)
-            theirs = name.parts[:2] == ("tests", "output") or name.parts[0] in (".ansible", ".git", "collections")
-            if not old.is_dir() and str(name) not in names and not theirs:
-                old.unlink()
+    # Depth first, so that a folder comes after what was in it.
+    for old in sorted(target.rglob("*"), reverse=True):
+        name = old.relative_to(target)
+        if name.parts[:2] == ("tests", "output") or name.parts[0] in (".ansible", ".git", "collections"):
+            continue
+        if old.is_dir() and not old.is_symlink():
+            # An empty folder would be a namespace package.
+            if not any(old.iterdir()):
+                old.rmdir()
+        elif str(name) not in names:
+            old.unlink()
     for name in names:
         source, copy = REPOSITORY / name, target / name
         if copy.exists() and copy.stat().st_mtime_ns == source.stat().st_mtime_ns and copy.stat().st_size == source.stat().st_size:
