@@ -881,7 +881,7 @@ class Runner:
                 if sink.queue:
                     writers[sink.fd] = sink.push
         timeout = max(0.0, min(deadlines) - time_now)
-        readable, writable, _ = select.select([0, self.wake] + list(readers), list(writers), [], timeout)
+        readable, writable, _unused = select.select([0, self.wake] + list(readers), list(writers), [], timeout)
         if self.wake in readable:
             os.read(self.wake, 4096)
         if 0 in readable:

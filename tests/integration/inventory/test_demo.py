@@ -17,6 +17,6 @@ def test_demo() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.demo"], cwd=REPOSITORY, text=True, capture_output=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout
-    first, _, second = done.stdout.partition("The second run")
+    first, _mark, second = done.stdout.partition("The second run")
     assert " 6 changed" in first
     assert " changed\n" not in second

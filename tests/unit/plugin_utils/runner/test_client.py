@@ -144,7 +144,7 @@ def test_output_is_acknowledged_with_the_next_request_or_after_much() -> None:
     assert node.sent() == []
     node.runner.exec("true")
     assert node.sent()[-1][:2] == (Down.ACK, 1)
-    for _ in range(5):
+    for _turn in range(5):
         node.runner.receive(node.make(Up.STDOUT, id_, bytes(15_000)))
     assert node.sent() == [(Down.ACK, 6, b"")]
 
@@ -153,7 +153,7 @@ def test_credit_is_given_in_large_pieces() -> None:
     node = Node(client(output_window=8000))
     id_ = node.runner.exec("true")
     node.sent()
-    for _ in range(9):
+    for _turn in range(9):
         node.runner.consumed(id_, 125)
     assert node.sent() == [(Down.CREDIT, id_, struct.pack("!I", 1000))]
 
