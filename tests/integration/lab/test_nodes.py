@@ -21,7 +21,14 @@ from tests.integration.lab.session import Session, open_session
 from tests.lab import Lab, LabNode
 
 AGENT = os.environ.get("FLEET_SSM_AGENT")
-KINDS = ["process", pytest.param("agent", marks=pytest.mark.skipif(not AGENT, reason="FLEET_SSM_AGENT names no folder of an agent"))]
+REAL = pytest.mark.skipif(not AGENT, reason="FLEET_SSM_AGENT names no folder of an agent")
+#: Machines need an image, which takes a minute and the network when it is not yet there.
+KINDS = [
+    "process",
+    pytest.param("agent", marks=REAL),
+    pytest.param("machine", marks=pytest.mark.slow),
+    pytest.param("machine-agent", marks=[pytest.mark.slow, REAL]),
+]
 RAW = "stty raw -echo; printf READY; exec "
 
 
@@ -35,11 +42,15 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def node(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabNode]:
-    options = {"agent": AGENT} if request.param == "agent" else {}
-    made = lab.add({"name": f"one-{request.param}", "kind": request.param, "options": options, "users": [{"name": "alice", "groups": ["staff"]}]})[0]
+    made = lab.add(definition(f"one-{request.param}", request.param, users=[{"name": "alice", "groups": ["staff"]}]))[0]
     made.wait_online()
     yield made
     made.terminate()
+
+
+def definition(name: str, kind: str, **values: Any) -> dict[str, Any]:
+    real = kind in ("agent", "machine-agent")
+    return {"name": name, "kind": kind.partition("-")[0], "options": {"agent": AGENT} if real else {}, **values}
 
 
 def document(session_type: str, *, inputs: dict[str, Any] | None = None, **properties: Any) -> dict[str, Any]:
@@ -75,7 +86,9 @@ async def interactive(lab: Lab, node: LabNode, command: str, name: str = INTERAC
 async def test_session_runs_as_ssm_user_with_password_less_sudo(lab, node):
     output = await interactive(lab, node, "id -un; id -Gn; pwd; echo $HOME $TERM $LANG; sudo -n id -un; tty; echo ${USER-no} ${SHELL-no}")
     lines = output.decode().split("\r\n")
-    assert lines[:5] == ["ssm-user", "ssm-user", "/", "/home/ssm-user xterm-256color C.UTF-8", "root"]
+    # The agent's unit has a working directory; without systemd it is started in the root.
+    assert lines[2] == ("/usr/bin" if node.kind == "machine" else "/")
+    assert lines[:2] + lines[3:5] == ["ssm-user", "ssm-user", "/home/ssm-user xterm-256color C.UTF-8", "root"]
     assert lines[5].startswith("/dev/pts/")
     assert lines[6] == "no no"
 
@@ -245,7 +258,7 @@ async def test_termination_kills_the_command_itself_and_not_its_children(lab, no
 @pytest.mark.parametrize("kind", ["InteractiveCommands", "NonInteractiveCommands"])
 async def test_session_is_encrypted_by_kms(lab, node, kind):
     key = lab.client("kms").create_key()["KeyMetadata"]["Arn"]
-    name = f"Test-Kms-{kind}-{node.kind}"
+    name = f"Test-Kms-{kind}-{node.name}"
     content = document(kind, inputs={"kmsKeyId": key}, **SEPARATE)
     lab.client("ssm").create_document(Name=name, DocumentType="Session", Content=json.dumps(content))
     async with open_session(lab, node, name, command="sh -c 'echo secret'") as session:
@@ -281,7 +294,7 @@ async def test_session_survives_the_loss_of_a_websocket(lab, node, side):
     async with open_session(lab, node, INTERACTIVE, command=loop) as session:
         await session.until(b"READY")
         for number in range(3):
-            assert await asyncio.to_thread(lab.cut, side, node=node.node_id) == 1
+            assert await asyncio.to_thread(lab.cut, side, session=session.client.session_id) == 1
             await echo(session, b"word %d" % number)
 
 
@@ -302,15 +315,14 @@ async def test_reboot_is_another_boot_of_the_same_node(lab, node):
 async def test_node_comes_back_after_a_power_cut(lab, node):
     await asyncio.to_thread(node.crash)
     assert node.status == "crashed"
-    assert not node.connected
+    await eventually(lambda: not node.connected)
     await asyncio.to_thread(node.start)
     assert b"back" in await interactive(lab, node, "echo back")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_hybrid_node(lab, kind):
-    options = {"agent": AGENT} if kind == "agent" else {}
-    hybrid = (await asyncio.to_thread(lab.add, {"name": f"hybrid-{kind}", "kind": kind, "hybrid": True, "options": options}))[0]
+    hybrid = (await asyncio.to_thread(lab.add, definition(f"hybrid-{kind}", kind, hybrid=True)))[0]
     await asyncio.to_thread(hybrid.wait_online)
     assert hybrid.node_id.startswith("mi-")
     assert b"here" in await interactive(lab, hybrid, "echo here")
@@ -326,3 +338,55 @@ async def eventually(holds: Any, seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.slow
+async def test_systemd_of_a_machine_brings_a_killed_agent_back(lab):
+    node = (await asyncio.to_thread(lab.add, definition("unkillable", "machine", options={"restart_sec": 3})))[0]
+    await asyncio.to_thread(node.wait_online)
+    await asyncio.to_thread(node.kill_agent)
+    await eventually(lambda: not node.connected)
+    await asyncio.to_thread(node.wait_online)
+    assert b"back" in await interactive(lab, node, "echo back")
+    assert b"running" in await interactive(lab, node, "systemctl is-system-running")
+    await asyncio.to_thread(node.terminate)
+
+
+async def test_node_without_python(lab):
+    node = (await asyncio.to_thread(lab.add, {"name": "bare", "python": False}))[0]
+    await asyncio.to_thread(node.wait_online)
+    output = await interactive(lab, node, "for i in python3 python perl; do command -v $i; done; ls -d /usr/bin/python* /usr/lib/python*")
+    assert b"/usr/bin/perl" in output
+    assert b"/usr/bin/python" not in output.replace(b"'/usr/bin/python*'", b"")
+    await asyncio.to_thread(node.terminate)
+
+
+async def test_node_shows_nothing_of_its_host(lab, node):
+    listing = await asyncio.to_thread(node.run, "ls -A /root /home /tmp /opt /srv /work /usr/local/bin 2>/dev/null; hostname", check=False)
+    assert "fleet-ssm-lab" not in listing.stdout
+    assert "pyenv" not in listing.stdout
+    assert listing.stdout.split()[-1] == node.name
+    here = os.path.realpath(__file__)
+    assert node.run(f"cat {shlex.quote(here)}", check=False).returncode != 0
+
+
+async def test_users_have_the_sudo_rules_of_their_description(lab):
+    users = [
+        {"name": "free", "sudo": "nopasswd"},
+        {"name": "asked", "password": "s3cret", "sudo": "password"},
+        {"name": "screen", "sudo": "requiretty"},
+        {"name": "none"},
+    ]
+    node = (await asyncio.to_thread(lab.add, {"name": "people", "users": users}))[0]
+
+    def as_user(name: str, command: str) -> int:
+        return node.run(f"setsid -w runuser -u {name} -- sh -c {shlex.quote(command)}", check=False).returncode
+
+    assert as_user("free", "sudo -n true") == 0
+    assert as_user("free", "doas -n true") == 0
+    assert as_user("asked", "sudo -n true") != 0
+    assert as_user("asked", "echo s3cret | sudo -S true") == 0
+    assert as_user("screen", "sudo -n true") != 0
+    assert as_user("screen", "script -qec 'sudo -n true' /dev/null") == 0
+    assert as_user("none", "sudo -n true") != 0
+    await asyncio.to_thread(node.terminate)

@@ -119,8 +119,11 @@ class MachineNode(Supervisor):
     async def crash(self) -> None:
         if self._process is None:
             return
+        first = Path(f"/proc/{self._pid}")
         self._kill()
         await self._finished()
+        while first.exists():  # the kernel still takes its processes apart, and the overlay is in use
+            await asyncio.sleep(_POLL)
         self._status = NodeStatus.CRASHED
 
     async def reboot(self) -> None:
