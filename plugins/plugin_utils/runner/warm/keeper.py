@@ -34,6 +34,7 @@ HELLO = struct.Struct("!B3B4Q")
 JOB = struct.Struct("!cI32sQ2Q")
 KILL = struct.Struct("!cIB")
 REPORT = struct.Struct("!cII")
+ANYWAY, ANEW, NEVER = range(3)
 
 PROGRAM = """__import__('sys').version_info >= (3, 8) and __import__('sys').implementation.name == 'cpython' or __import__('os')._exit(%d)
 exec(compile(%r, '<zygote>', 'exec'), dict(__name__='zygote', MAIN=globals(), SUCCESS=%r, AGE=%r))
@@ -200,10 +201,14 @@ class Zygote:
         self.used = now()
         if kind == b"E":
             job.finished(value)
-            return
-        if value:  # it takes no more jobs: this one, which did not start, gets another
-            self.drop()
-        job.refused(again=bool(value))
+        else:
+            if value == NEVER:
+                self.keeper.unfit.add(self.key)
+            if value != ANYWAY:
+                self.drop()
+            job.refused(again=value == ANEW)
+        if self.keeper.zygotes.get(self.key) is not self and not self.jobs:
+            self.close()
 
 
 class Control:

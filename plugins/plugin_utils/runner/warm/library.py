@@ -156,7 +156,7 @@ class Closure:
         sys.meta_path.append(self)
         sys.path.insert(0, self.place)
         try:
-            with os.fdopen(archive, "wb") as file:
+            with os.fdopen(archive, "wb") as file, Silence():
                 file.write(recipe.archive(library.blobs, bytes(4)))
                 file.flush()
                 importlib.import_module(recipe.entry)
@@ -233,6 +233,32 @@ class Closure:
         sys.meta_path += self.finders
         sys.modules.update(self.modules)
         vars(self).clear()
+
+
+class Silence:
+    """Nothing may be printed meanwhile: it would have to be printed in each child."""
+
+    def __enter__(self):
+        self.flush()
+        self.saved = os.dup(1), os.dup(2)
+        self.said = os.memfd_create("said", os.MFD_CLOEXEC)
+        os.dup2(self.said, 1)
+        os.dup2(self.said, 2)
+
+    def __exit__(self, kind, error, trace):
+        self.flush()
+        size = os.fstat(self.said).st_size
+        for number, fd in enumerate(self.saved, 1):
+            os.dup2(fd, number)
+            os.close(fd)
+        os.close(self.said)
+        if size and kind is None:
+            raise ImportError("a module says something when it is imported")
+
+    @staticmethod
+    def flush():
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 class Lender:

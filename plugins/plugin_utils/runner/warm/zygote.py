@@ -42,7 +42,8 @@ UNFIT = 97  # status of an interpreter that cannot be a zygote; its output is no
 HELLO = struct.Struct("!B3B4Q")  # version of this protocol, of Python; device and inode of stdout and of stderr
 JOB = struct.Struct("!cI32sQ2Q")  # "J", job, recipe, length of the job's own part, device and inode of its directory
 KILL = struct.Struct("!cIB")  # "K", job, signal
-REPORT = struct.Struct("!cII")  # "S", job, process; "E", job, wait status; "R", job, 1 if this zygote takes no more jobs
+REPORT = struct.Struct("!cII")  # "S", job, process; "E", job, wait status; "R", job, and
+ANYWAY, ANEW, NEVER = range(3)  # ... whether this zygote takes other jobs, another one might take this job, or none will
 # What an interpreter or a session reads only when it starts. If one of these changed, a new start would be another one.
 START_FILES = (
     "/etc/localtime /etc/timezone /etc/ld.so.cache /etc/nsswitch.conf /etc/host.conf /etc/resolv.conf /etc/gai.conf /usr/lib/locale"
@@ -254,20 +255,21 @@ class Zygote:
         if not self.start.holds() or self.oldest <= time.monotonic() or self.library.size > MOST_SOURCE:
             self.open = False
         if not self.open or (self.start.terminal and self.jobs) or not self.start.here(device, inode):
-            self.report(b"R", number, 0 if self.open else 1)
+            self.report(b"R", number, ANYWAY if self.open else ANEW)
             return None
         try:
             for blob in unpack(read(fds[3], length, os.fstat(fds[3]).st_size)):
                 self.library.blobs[digest(blob)] = blob
             recipe = self.library.recipe(key)
-            if recipe is None:  # of another ansible-core
-                self.open = False
-                self.report(b"R", number, 1)
-                return None
-            pid = os.fork()
-        except Exception:
-            # Nothing of it was started: the keeper runs it cold, and whatever is wrong shows there.
-            self.report(b"R", number, 0)
+            pid = os.fork() if recipe else None
+        except BaseException:  # SystemExit as well: a module_utils that does not like this interpreter
+            # Nothing of it was started: it is run cold, and whatever is wrong shows there.
+            self.open = False
+            self.report(b"R", number, NEVER)
+            return None
+        if pid is None:  # of another ansible-core
+            self.open = False
+            self.report(b"R", number, ANEW)
             return None
         if pid:
             self.jobs[pid] = number

@@ -21,6 +21,8 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests imp
 from ..local_node import Result
 from . import core
 from .node import WarmNode
+from .test_ends import plain
+from .test_probe import compare
 
 
 def stat(process: int) -> list[str]:
@@ -135,6 +137,20 @@ def test_change_of_what_is_read_at_start(node: WarmNode, tmp_path: Path) -> None
         (tmp_path / "appeared.py").write_text("status = 5\n")
 
 
+def test_old_ones_go(node: WarmNode, tmp_path: Path) -> None:
+    """An interpreter that takes no more jobs ends when its last one has."""
+    environment = {"PYTHONPATH": str(tmp_path)}
+    id_ = node.submit(core.command(environment=environment), core.payload("ends", {"how": "subprocess", "argument": "sleep 2"}))
+    node.client.stdin_eof(id_)
+    node.until(lambda: len(zygotes(node)) == 1)
+    (old,) = zygotes(node)
+    (tmp_path / "new.py").touch()
+    assert node.warm(core.command(environment=environment), core.payload("ping")).rc == 0
+    assert old in zygotes(node)
+    assert node.wait(id_).rc == 0
+    node.until(lambda: old not in zygotes(node))
+
+
 @pytest.mark.parametrize("name", ["datetime.py", "resource"])
 def test_files_that_the_wrapper_would_import(node: WarmNode, tmp_path: Path, name: str) -> None:
     cwd = str(tmp_path)
@@ -211,12 +227,14 @@ def _pythons() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("interpreter", _pythons())
 def test_interpreters(node: WarmNode, interpreter: str) -> None:
-    """3.8 and newer are kept; older ones are refused, whatever they would say of the module."""
+    """Those are kept which can run what this ansible-core sends; others are refused, whatever they would say of it."""
     version = tuple(map(int, Path(interpreter).resolve().name.removeprefix("python").split(".")))
-    for _task in range(2):
-        command, data = core.command(interpreter=interpreter), core.payload("ends", {"how": "exit", "argument": "3"}, interpreter=interpreter)
+    for module in ("ends", "probe", "ends"):
+        command, data = core.command(interpreter=interpreter), core.payload(module, {"how": "exit", "argument": "3"}, interpreter=interpreter)
         cold, warm = node.cold(command, data), node.warm(command, data)
-        if version < (3, 8):
+        if version < (3, 9):
             assert code(warm) == NOT_STARTED
+        elif module == "probe" and cold.rc == 0:
+            compare(cold, warm)
         else:
-            assert (warm.rc, warm.stdout, warm.stderr) == (cold.rc, cold.stdout, cold.stderr)
+            assert plain(warm) == plain(cold)

@@ -119,7 +119,7 @@ def wrapper_frame():
 
 
 def main():
-    module = AnsibleModule(argument_spec=dict(text=dict(type="str", default="")))
+    module = AnsibleModule(argument_spec=dict(text=dict(type="str", default=""), how=dict(type="str"), argument=dict(type="str")))
     own = sys.modules["__main__"]
     stack, bottom = frames()
     outer = wrapper_frame()
