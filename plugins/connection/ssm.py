@@ -142,6 +142,11 @@ class Connection(ConnectionBase):
     # Connecting
 
     def _connect(self) -> Connection:
+        if getattr(self._shell, "SHELL_FAMILY", "sh") == "powershell":
+            raise AnsibleError(
+                f"{self._host} is a Windows node (ansible_shell_type is powershell), and sessions have no usable input there:"
+                " send it commands by Run Command, for which the route is run_command; this version has no such route yet."
+            )
         if self._client is not None and not self._client.is_usable():
             self.close()
         if self._client is None:

@@ -3,8 +3,9 @@
 """The ladder of session documents: what each rung is and promises, best first.
 
 1. The collection's own pair (JSON in `session_documents/`): the runner by the first, its output by the second at full speed.
-2. The public `AWS-StartInteractiveCommand`: nothing to set up; output at the speed of a terminal.
-3. The account's default shell document: the same, and the command is typed at the shell's prompt.
+2. The public pair, `AWS-StartInteractiveCommand` and `AWS-StartNonInteractiveCommand`: nothing to set up, and the same
+   speed where the second one may be used; else output at the speed of a terminal.
+3. The account's default shell document: at the speed of a terminal, and the command is typed at the shell's prompt.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ OWN_OUTPUT = "FleetSSM-Output"
 ROOT_INPUT = "FleetSSM-RootInput"
 ROOT_OUTPUT = "FleetSSM-RootOutput"
 PUBLIC = "AWS-StartInteractiveCommand"
+PUBLIC_OUTPUT = "AWS-StartNonInteractiveCommand"
 DEFAULT_SHELL = ""
 """The empty name: StartSession without a document takes the account's default."""
 SHELL_PREFERENCES = "SSM-SessionManagerRunShell"
@@ -38,18 +40,23 @@ class Rung:
         """How messages name it."""
         return self.document or f"the default shell document ({SHELL_PREFERENCES})"
 
+    @property
+    def output_parameters(self) -> dict[str, list[str]]:
+        """What the output document wants beside its command: the public one mixes the streams unless told not to."""
+        return {"separateOutputStream": ["true"]} if self.output_document == PUBLIC_OUTPUT else {}
+
 
 def ladder(document: str, output_document: str | None, run_as: str | None) -> Sequence[Rung]:
     """The rungs to try, in order, for the options of the same names."""
     own = Rung(ROOT_INPUT, ROOT_OUTPUT) if run_as == "root" else Rung(OWN_INPUT, OWN_OUTPUT)
     if document == "auto":
-        return (own, Rung(PUBLIC), Rung(DEFAULT_SHELL, typed=True))
+        return (own, Rung(PUBLIC, PUBLIC_OUTPUT), Rung(DEFAULT_SHELL, typed=True))
     if document in (OWN_INPUT, ROOT_INPUT):
         return (Rung(document, output_document or document.replace("Input", "Output")),)
     if document == SHELL_PREFERENCES:
         return (Rung(document, output_document, typed=True),)
     if document == PUBLIC:
-        return (Rung(document, output_document),)
+        return (Rung(document, output_document or PUBLIC_OUTPUT),)
     # Someone's own: most likely one that takes a command, else a shell. Only a try tells, without a permission to read documents.
     return (Rung(document, output_document), Rung(document, output_document, typed=True))
 

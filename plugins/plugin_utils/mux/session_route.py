@@ -34,6 +34,8 @@ RETURNING = 8.0
 THROTTLING_PATIENCE = 180.0
 """Seconds for which a StartSession that AWS refuses for its rate is tried, beside the time that the session then has."""
 
+_SESSIONS_APART = 0.15
+"""Seconds between the two sessions of a node: agents stall when sessions come at once, and two that both find no `ssm-user` both make one."""
 _FAULTS_PATIENCE = 10.0
 """Seconds in which faults of the service are met with further tries, however many those are."""
 
@@ -257,7 +259,7 @@ class SessionRoute:
                     if known.is_refused(mark, time.monotonic()):  # found out by another one, meanwhile
                         refused.append(f"{rung.label}: not usable, as seen before")
                         continue
-                    started = await self._start_session(rung.document, None if rung.typed else runner.session_command())
+                    started = await self._start_session(rung.document, {} if rung.typed else {"command": [runner.session_command()]})
                     known.used(mark)
             except Exception as error:
                 if not _is_about_document(error):
@@ -280,13 +282,13 @@ class SessionRoute:
             return _Transient(text)
         return unreachable(text)
 
-    async def _start_session(self, document: str, command: str | None) -> StartedSession:
+    async def _start_session(self, document: str, document_parameters: Mapping[str, list[str]]) -> StartedSession:
         deadline = asyncio.get_running_loop().time() + THROTTLING_PATIENCE
         parameters: dict[str, Any] = {"Target": self._node_id, "Reason": self._reason}
         if document:
             parameters["DocumentName"] = document
-        if command is not None:
-            parameters["Parameters"] = {"command": [command]}
+        if document_parameters:
+            parameters["Parameters"] = dict(document_parameters)
         answer = await self._identity.call("ssm", "start_session", deadline=deadline, resource=self._node_id, **parameters)
         return StartedSession(answer["SessionId"], answer["StreamUrl"], answer["TokenValue"], self._node_id)
 
@@ -322,10 +324,11 @@ class SessionRoute:
         if self._identity.documents.is_refused(rung.output_document, time.monotonic()):
             return
         number, command = runner.open_carrier()
+        await asyncio.sleep(_SESSIONS_APART)
         try:
-            started = await self._start_session(rung.output_document, command)
+            started = await self._start_session(rung.output_document, {"command": [command], **rung.output_parameters})
         except Exception as error:
-            if errors.is_no_document(error) or errors.is_denied(error):
+            if _is_about_document(error):
                 self._identity.documents.refused(rung.output_document, time.monotonic())
             self._log.info("no fast way for output: %s", self._identity.explain(error, "ssm:StartSession", rung.output_document))
             return

@@ -58,7 +58,17 @@ def own_documents(lab: Lab) -> Iterator[None]:
 
 def test_without_preparation_the_public_document_is_used(connect: Connect) -> None:
     assert connect().execute("id -un") == (0, b"ssm-user\n", b"")
-    assert (status()["document"], status()["output_session"]) == ("AWS-StartInteractiveCommand", None)
+    wait_for_output_session()
+    assert status()["document"] == "AWS-StartInteractiveCommand"
+
+
+def test_output_goes_by_the_terminal_where_no_second_session_is_allowed(lab: Lab, connect: Connect) -> None:
+    lab.deny("ssm:StartSession", resource="*AWS-StartNonInteractiveCommand")
+    try:
+        assert connect().execute("seq 1 20000")[1].count(b"\n") == 20000
+        assert (status()["document"], status()["output_session"]) == ("AWS-StartInteractiveCommand", None)
+    finally:
+        lab.clear_permissions()
 
 
 @pytest.mark.usefixtures("own_documents")

@@ -145,6 +145,13 @@ def test_synchronize_is_refused_with_an_alternative(controller: Controller) -> N
     assert "ansible.builtin.copy" in message
 
 
+def test_windows_nodes_are_refused_with_an_alternative(controller: Controller) -> None:
+    task = {"name": "raw", "ansible.builtin.raw": "hostname", "vars": {"ansible_shell_type": "powershell"}, "ignore_errors": True}
+    message = str(controller.tasks(task).result("raw"))
+    assert "Windows" in message
+    assert "Run Command" in message
+
+
 def test_console(controller: Controller) -> None:
     process = subprocess.Popen(
         ["ansible-console", "-i", str(controller.inventory), "all"], cwd=controller.folder, text=True,

@@ -33,6 +33,8 @@ def test_rungs(options: tuple[str, str | None, str | None], rungs: list[str]) ->
 def test_outputs_and_prompts() -> None:
     assert ladder("auto", None, "root")[0] == Rung("FleetSSM-RootInput", "FleetSSM-RootOutput")
     assert ladder("Mine", "Mine-Output", None) == (Rung("Mine", "Mine-Output"), Rung("Mine", "Mine-Output", typed=True))
+    assert ladder("auto", None, None)[1] == Rung("AWS-StartInteractiveCommand", "AWS-StartNonInteractiveCommand")
+    assert [bool(rung.output_parameters) for rung in ladder("auto", None, None)] == [False, True, False]
     assert [rung.typed for rung in ladder("auto", None, None)] == [False, False, True]
 
 
