@@ -70,3 +70,18 @@ def connect(lab: Lab, shared_home: Path) -> Iterator[Callable[..., DirectConnect
             return stack.enter_context(DirectConnection(shared_home, lab.env(), {**connection_variables(lab, name), **variables}))
 
         yield make
+
+
+@pytest.fixture
+def own_connect(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., DirectConnection]]:
+    """As ``connect``, with a mux of its own; ``environment`` takes the place of the lab's, and ``variables`` add to the inventory's."""
+    home = tmp_path / "own-home"
+    home.mkdir()
+    with ExitStack() as stack:
+
+        def make(name: str = "web-1", environment: dict[str, str] | None = None, **variables: Any) -> DirectConnection:
+            chosen = lab.env() if environment is None else environment
+            return stack.enter_context(DirectConnection(home, chosen, {**connection_variables(lab, name), **variables}))
+
+        yield make
+    stop_mux(home, lab.env())
