@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidProxyStatus, InvalidStatus, InvalidURI
+with suppress(ImportError):  # ansible-test imports this without it; the mux looks for it before it serves
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidProxyStatus, InvalidStatus, InvalidURI
 
 from .channel import DataChannel
 from .events import Closed, DataKeyNeeded, Event, ExitCode, Output

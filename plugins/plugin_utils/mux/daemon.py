@@ -9,12 +9,15 @@ first request is already on its way.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import resource
 import socket
 import sys
 
 BACKLOG = 1024
+LIBRARIES = ("botocore", "websockets")
+"""What serving cannot do without. Found here, imported later."""
 
 
 def start(path: str) -> socket.socket:
@@ -27,6 +30,9 @@ def start(path: str) -> socket.socket:
     if os.fork():
         os._exit(0)
     os.close(reader)
+    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+        os.write(writer, f"{sys.executable} lacks {' and '.join(missing)}: install what the collection's requirements.txt names".encode())
+        os._exit(1)
     try:
         os.chdir("/")
         os.umask(0o177)
