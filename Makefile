@@ -103,9 +103,10 @@ ruff: $(READY)
 mypy: $(READY)
 	@mypy
 
+# Dependencies are copied as git knows them, if it does; this repository's git ignores them, so it must not be asked.
 docs: $(READY) ## documentation and changelog fragments
 	@python tests/tools/ansible_test_tree.py $(BUILD)
-	@cd $(TREE) && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=dependent .
+	@cd $(TREE) && GIT_CEILING_DIRECTORIES=$(CURDIR) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=dependent .
 	@cd $(TREE) && antsibull-changelog lint
 
 ansible-lint: $(READY)
