@@ -26,7 +26,7 @@ import _socket
 WARM = EXTENSION
 MOST_BYTES = 12 << 20  # of parts of payloads held here
 MOST_ZYGOTES = 3
-IDLE = 300.0  # s after which a zygote without work is ended
+IDLE = 300.0  # s after which a zygote without work is ended; a tenth of it where another one was used since
 AGE = 900.0  # s after which a zygote is replaced: what become allowed once is asked again, as with sudo's own time stamps
 UNFIT = 97
 
@@ -72,10 +72,12 @@ class Keeper(Job):
         self.parts, self.size = {}, 0
 
     def tidy(self):
+        last = max((zygote.used for zygote in self.zygotes.values()), default=0.0)
         for zygote in list(self.zygotes.values()):
-            if not zygote.busy() and zygote.used + IDLE <= now():
+            limit = IDLE if zygote.used == last else IDLE / 10
+            if not zygote.busy() and zygote.used + limit <= now():
                 zygote.close()
-        self.runner.at(IDLE / 10, self.tidy)
+        self.runner.at(IDLE / 30, self.tidy)
 
     def room(self):
         """Make room for one more zygote, or say no."""

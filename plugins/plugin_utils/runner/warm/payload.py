@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recognises a Python module that ansible-core sends over pipelining, and takes it apart. Controller side, without I/O.
 
-The only file that knows ansible-core's own texts: the command line which starts the interpreter, and the wrapper ("AnsiballZ") which
-that interpreter reads from its standard input. Both have a strict grammar here (tried against ansible-core 2.18 to 2.21). What is not
-recognised to the last byte gives None, and is then run as any other command.
+The only file that knows ansible-core's own texts: the command line which starts the interpreter, the wrapper ("AnsiballZ") which that
+interpreter reads from its standard input, and the small commands around file transfers. All have a strict grammar here (tried against
+ansible-core 2.18 to 2.21). What is not recognised to the last byte gives None, and is then run as any other command.
 
 A recognised job is the constant part of the wrapper and its zip (the *recipe*, cached by the node), and what is new in each task.
 """
@@ -20,7 +20,7 @@ import shlex
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from ..frames import fields
 from . import archive
@@ -259,3 +259,41 @@ def _is_string_literal(text: str) -> bool:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
     return isinstance(value, str) and repr(value) == text
+
+
+# Errands.
+
+_TEMPORARY: Final = r"ansible-tmp-[\d.]+-\d+-\d+"
+_FOLDER: Final = r"~?(?:/[\w.+-]+)+"
+_MKDTEMP = re.compile(
+    rf'\( umask 77 && mkdir -p "` echo (?P<base>{_FOLDER}) `"&& mkdir "` echo (?P<path>(?P=base)/(?P<name>{_TEMPORARY})) `"'
+    r' && echo (?P=name)="` echo (?P=path) `" \)',
+    re.ASCII,
+)
+_REMOVE = re.compile(rf"rm -f -r (?P<path>(?:/[\w.+-]+)+/{_TEMPORARY}/?) > /dev/null 2>&1", re.ASCII)
+_CHMOD = re.compile(r"chmod u\+rwx(?P<paths>(?: /[\w@%+=:,./-]*)+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A command around a file transfer, in words that need no shell. The node runs the command itself if anything is unusual."""
+
+    what: Literal["mkdtemp", "chmod", "remove"]
+    arguments: tuple[str, ...]
+    """mkdtemp: the folder it is in, its name; chmod (u+rwx): paths; remove: the path."""
+
+
+def errand(command: str) -> Errand | None:
+    """Which of ansible-core's temporary-directory commands, for the session's own user, this is."""
+    outer = _SHELL.fullmatch(command)
+    script = _unquote(outer["script"]) if outer and outer["shell"] == "/bin/sh" else None
+    if script is None:
+        return None
+    script = script.removesuffix(_PAUSE)
+    if match := _MKDTEMP.fullmatch(script):
+        return Errand("mkdtemp", (match["base"], match["name"]))
+    if match := _REMOVE.fullmatch(script):
+        return Errand("remove", (match["path"],))
+    if match := _CHMOD.fullmatch(script):
+        return Errand("chmod", tuple(match["paths"].split()))
+    return None

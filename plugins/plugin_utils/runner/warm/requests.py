@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks a runner to run module payloads in warm interpreters. Controller side, without I/O.
+"""Asks a runner to run module payloads in warm interpreters, and to run errands. Controller side, without I/O.
 
 One ``WarmRequests`` belongs to one RunnerClient, and knows what that one's node holds already.
 """
@@ -17,21 +17,24 @@ from ..client import RunnerClient
 from ..events import Failed
 from ..frames import EXTENSION, fields
 from ..requests import argv_of, to_bytes
-from .payload import WarmJob
+from .payload import Errand, WarmJob
 
 #: `Failed.code`: nothing was started; run the same as an ordinary command.
 NOT_STARTED: Final = "EAGAIN"
 #: `Failed.code`: the module may have run, wholly or in part.
 UNKNOWN: Final = "EOWNERDEAD"
 
+_WARM: Final = EXTENSION
+_ERRAND: Final = EXTENSION + 1
+
 _HERE = Path(__file__).parent
 
 
 @cache
-def keeper_source() -> bytes:
+def _source() -> bytes:
     """The runner's part, with the texts of the zygote's program in it."""
-    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "zygote", "keeper")}
-    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['zygote']!r}\n{texts['keeper']}".encode()
+    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "zygote", "keeper", "errands")}
+    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['zygote']!r}\n{texts['keeper']}\n{texts['errands']}".encode()
 
 
 class WarmRequests:
@@ -62,17 +65,26 @@ class WarmRequests:
         stdin is for the password alone: ``stdin_eof`` follows when it has been said, or at once if none will be asked for. Jobs
         share an interpreter only if they have the same `secret`: give something that stands for the become password (never itself).
         """
-        if not self._loaded:
-            self._client.load("warm", keeper_source())
-            self._loaded = True
-        argv = argv_of(job.command)
-        variables = [part for name, value in (env or {}).items() for part in (to_bytes(name), to_bytes(value))]
-        head = struct.pack("!BHH", tty, len(argv), len(variables) // 2)
-        request = head + fields([to_bytes(cwd) if cwd else b"", *argv, *variables])
+        request = self._exec(job.command, tty, env, cwd)
         fresh = [part for name, part in job.recipe.blobs.items() if name not in self._known]
         self._known.update(job.recipe.blobs)
         key = fields([job.key.encode("utf-8", "surrogateescape"), secret])
-        return self._client.extension(EXTENSION, fields([request, key, job.encode()]) + fields(fresh))
+        return self._client.extension(_WARM, fields([request, key, job.encode()]) + fields(fresh))
+
+    def errand(self, command: str, errand: Errand) -> int:
+        """Run a command of ``payload.errand``; its events are those of ``RunnerClient.exec``."""
+        words = (word.encode() for word in (errand.what, *errand.arguments))
+        return self._client.extension(_ERRAND, fields([self._exec(command, False, None, None), *words]))
+
+    def _exec(self, command: str, tty: bool, env: Mapping[str, str] | None, cwd: str | bytes | None) -> bytes:
+        """What an ordinary request for the command would carry."""
+        if not self._loaded:
+            self._client.load("warm", _source())
+            self._loaded = True
+        argv = argv_of(command)
+        variables = [part for name, value in (env or {}).items() for part in (to_bytes(name), to_bytes(value))]
+        head = struct.pack("!BHH", tty, len(argv), len(variables) // 2)
+        return head + fields([to_bytes(cwd) if cwd else b"", *argv, *variables])
 
     def failed(self, event: Failed) -> None:
         """Tell of a failed request of ours: the node may have forgotten what it held."""
