@@ -77,11 +77,21 @@ def _rune(data: bytes, at: int) -> int:
 
 @dataclass
 class Result:
-    stdout: bytes = b""
-    stderr: bytes = b""
-    tty: bytes = b""
+    chunks: dict[type, bytearray] = field(default_factory=lambda: {Stdout: bytearray(), Stderr: bytearray(), Tty: bytearray()})
     end: Exited | PutFile | GotFile | Failed | None = None
     messages: list[Message] = field(default_factory=list)
+
+    @property
+    def stdout(self) -> bytes:
+        return bytes(self.chunks[Stdout])
+
+    @property
+    def stderr(self) -> bytes:
+        return bytes(self.chunks[Stderr])
+
+    @property
+    def tty(self) -> bytes:
+        return bytes(self.chunks[Tty])
 
     @property
     def rc(self) -> int:
@@ -211,9 +221,8 @@ class LocalNode:
             result = self.results.setdefault(event.id, Result())
             if isinstance(event, (Stdout, Stderr, Tty)):
                 self.client.consumed(event.id, len(event.data))
-                name = type(event).__name__.lower()
                 if self.keep:
-                    setattr(result, name, getattr(result, name) + event.data)
+                    result.chunks[type(event)] += event.data
             elif isinstance(event, Message):
                 result.messages.append(event)
             elif isinstance(event, (Exited, PutFile, GotFile, Failed)):
