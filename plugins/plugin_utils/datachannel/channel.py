@@ -70,6 +70,7 @@ class DataChannel:
         self._request: HandshakeRequest | None = None
         self._failure = ""
         self._cipher: SessionCipher | None = None
+        self._may_send = not self.settings.input_waits
         self._size_sent = self.settings.terminal_size is None
         self._terminating = False
         # Message ids need only be unique: random once, then counted, with the marks of a random UUID (version 4).
@@ -80,10 +81,7 @@ class DataChannel:
     # From the application
 
     def send(self, data: bytes) -> None:
-        """Queue bytes for the session's input.
-
-        The agent of a PTY session drops what arrives before its terminal exists; wait for first output.
-        """
+        """Queue bytes for the session's input. They wait for the agent's first message, see ``input_waits`` of the settings."""
         self._data.append(data)
 
     def terminate(self) -> None:
@@ -190,7 +188,7 @@ class DataChannel:
         """What to send next; empty if nothing may be sent."""
         if self._control:
             return self._control.popleft()
-        if self._handshake is _Handshake.RUNNING:
+        if not self._may_send or self._handshake is _Handshake.RUNNING:
             return wire.OUTPUT, b""
         limit = self.settings.max_payload
         if self._data:
@@ -210,6 +208,7 @@ class DataChannel:
         self._acknowledgements.append(self._acknowledgement(message.sequence, message.message_id, now))
         events: list[Event] = []
         for ordered in self._incoming.in_order():
+            self._may_send = True
             if self.closed is None:
                 try:
                     events += self._deliver(ordered)

@@ -29,6 +29,10 @@ class ChannelSettings:
     receive_buffer: int = 4 << 20
     """Bytes not yet consumed from which on the websocket is not read."""
 
+    input_waits: bool = False
+    """Whether input waits for the agent's first message, be it output or a handshake: what comes before that is dropped by a
+    terminal which does not exist yet, and would be plain where encryption is about to be agreed on. For commands that speak first."""
+
     terminal_size: tuple[int, int] | None = None
     """Columns and rows of the session's terminal, sent once; None leaves the agent's own."""
 

@@ -376,7 +376,7 @@ class SessionRoute:
             terminate=lambda: self._terminate(started.session_id),
             generate_data_key=self._generate_data_key,
             network=settings.network,
-            settings=ChannelSettings(max_payload=self._options.payload_size, max_window=self._options.send_window),
+            settings=ChannelSettings(input_waits=True, max_payload=self._options.payload_size, max_window=self._options.send_window),
         )
 
     async def _resume(self, session_id: str) -> StartedSession:

@@ -106,6 +106,28 @@ def encrypted(challenge: str = "") -> tuple[DataChannel, Agent, bytes]:
     return DataChannel("session-1", "mi-1"), agent, key
 
 
+def test_input_that_waits_for_the_agent_is_never_plain_in_an_encrypted_session() -> None:
+    key = os.urandom(64)
+    channel = DataChannel("s", "i-1", ChannelSettings(input_waits=True))
+    agent = Agent(session_type="InteractiveCommands", kms_key=KEY_ID, data_key=key)
+    channel.send(b"written before the agent said a word")
+    assert channel.frames_to_send(0.0) == []
+    exchange(channel, agent)
+    assert channel.data_key(key, b"encrypted") == []
+    exchange(channel, agent)
+    assert agent.encrypted
+    assert agent.input == b"written before the agent said a word"
+
+
+def test_input_that_waits_goes_with_the_first_output_where_nothing_is_agreed_on() -> None:
+    channel, agent = DataChannel("s", "t", ChannelSettings(input_waits=True)), Agent()
+    channel.send(b"data")
+    assert channel.frames_to_send(0.0) == []
+    agent.send(b"$ ")
+    exchange(channel, agent)
+    assert agent.input == b"data"
+
+
 def test_an_encrypted_session_from_handshake_to_end() -> None:
     channel, agent, key = encrypted()
     (wanted,) = exchange(channel, agent)
