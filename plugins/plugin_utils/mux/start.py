@@ -57,13 +57,14 @@ def connect(directory: str, *, start: bool = True, any_code: bool = False) -> so
     except PlaceError as error:
         raise StartError(str(error)) from error
     with _lock(path + ".lock"):
-        found = _try_connect(path, replace=True)
-        if found is not None:
-            return found
-        _spawn(path)
+        for _start in range(2):  # once more if the collection's files changed just when it started
+            found = _try_connect(path, replace=True)
+            if found is not None:
+                return found
+            _spawn(path)
         found = _try_connect(path)
     if found is None:
-        raise StartError("the mux was started but does not answer")
+        raise StartError("the mux was started but does not answer, or the collection's files are being changed: try again")
     return found
 
 
