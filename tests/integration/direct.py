@@ -25,6 +25,10 @@ def _load_collections() -> None:
         _loaded = True
 
 
+def _decides_about_aws(name: str) -> bool:
+    return name.startswith(("AWS_", "FLEET_SSM_")) or name.lower().endswith(("_proxy", "_ca_bundle")) or name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
 class DirectConnection:
     """A connection plugin with its options set from host variables. Within the ``with`` block its environment is the process's."""
 
@@ -35,6 +39,8 @@ class DirectConnection:
     def __enter__(self) -> DirectConnection:
         _load_collections()
         self._saved = dict(os.environ)
+        for name in [name for name in os.environ if _decides_about_aws(name)]:
+            del os.environ[name]  # whoever runs the tests may have settings of their own
         os.environ.update(self._environment)
         context = PlayContext()
         self.plugin = connection_loader.get("fleet.ssm.ssm", context)

@@ -491,4 +491,6 @@ def _reason(exc: Exception) -> str:
         return "the proxy's URL cannot be used"
     if isinstance(exc, InvalidStatus):
         return f"HTTP {exc.response.status_code}"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its TLS certificate is not trusted: {exc.verify_message}. Set the option 'ca_bundle' if it is a private one"
     return str(exc) or type(exc).__name__

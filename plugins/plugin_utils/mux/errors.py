@@ -21,6 +21,7 @@ DENIED_CODES = frozenset(("AccessDenied", "AccessDeniedException", "Unauthorized
 NO_DOCUMENT_CODES = frozenset(("InvalidDocument", "InvalidDocumentVersion", "DocumentNotFound"))
 
 _DENIED_ACTION = re.compile(r"not authorized to perform:? ?:?\s*([a-z0-9-]+:[A-Za-z]+)")
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d{3}[ \w-]*)")
 _DENIED_RESOURCE = re.compile(r"on resource:? ?:?\s*(arn:\S+)")
 
 
@@ -124,5 +125,7 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
     if name == "SSLError":
         return f"The TLS certificate of the endpoint for {action} is not trusted: {message}. Set the option 'ca_bundle' if it is a private one"
     if name in ("ProxyConnectionError", "InvalidProxiesConfigError"):
-        return f"The proxy cannot be used for {action}: {message}. Check the option 'proxy' or HTTPS_PROXY"
+        refusal = _PROXY_REFUSAL.search(str(getattr(error, "kwargs", {}).get("error", "")))
+        why = f" ({refusal.group(1)})" if refusal else ""
+        return f"The proxy cannot be used for {action}: {message}{why}. Check the option 'proxy' or HTTPS_PROXY"
     return f"{action} on {resource}{place} failed for {who}: {code + ': ' if code else ''}{message}"

@@ -249,12 +249,15 @@ class Identity:
             base = self._base = self._base_credentials()
             found = base["Settings"]
             of_options = dict(self.key.endpoints)
+            network = Network.choose(proxy=self.key.proxy, ca_bundle=self.key.ca_bundle or found.get("ca_bundle"), environ=self.environment)
+            if isinstance(network.verify, str):
+                network.tls()  # botocore would not name a file that holds no certificates
             self._settings = Settings(
                 region=self.key.region or found.get("region"),
                 endpoints={name: of_options.get(name) or (found.get("endpoints") or {}).get(name) for name in ("ssm", "sts", "ec2", "kms")},
                 use_fips=bool(found.get("use_fips") if self.key.use_fips is None else self.key.use_fips),
                 use_dualstack=bool(found.get("use_dualstack") if self.key.use_dualstack is None else self.key.use_dualstack),
-                network=Network.choose(proxy=self.key.proxy, ca_bundle=self.key.ca_bundle or found.get("ca_bundle"), environ=self.environment),
+                network=network,
             )
             refresh = self._assume_role if self.key.role_arn else self._renew_base
             import botocore.credentials
