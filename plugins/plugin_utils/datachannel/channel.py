@@ -19,11 +19,12 @@ from . import message as wire
 from .acknowledgement import acknowledged_sequence, acknowledgement_of
 from .bytequeue import ByteQueue
 from .encryption import OVERHEAD, EncryptionError, SessionCipher
-from .events import Closed, DataKeyNeeded, Event, ExitCode, Output
+from .events import Closed, DataKeyNeeded, Event, ExitCode, Output, Resending
 from .handshake import EncryptionRequest, HandshakeRequest, challenge_response, parse_challenge, parse_request, response
 from .incoming import Incoming
 from .message import MalformedMessage, Message
 from .outgoing import Outgoing
+from .pace import Pace
 from .settings import ChannelSettings
 
 _TERMINATE_SESSION: Final = (2).to_bytes(4, "big")
@@ -61,6 +62,7 @@ class DataChannel:
         self.malformed_frames = 0
         self._epoch_offset = epoch_offset
         self._incoming = Incoming(self.settings.reorder_capacity)
+        self._pace = Pace()
         self._outgoing = Outgoing(self.settings.initial_window, self.settings.max_window)
         self._acknowledgements: list[bytes] = []
         self._acknowledged: deque[tuple[int, bytes]] = deque(maxlen=_REPEATED)
@@ -202,11 +204,13 @@ class DataChannel:
 
     def _receive_stream(self, message: Message, now: float) -> list[Event]:
         self._outgoing.paused = False
+        # Messages before their turn are new ones: they say nothing about those that are waited for.
+        tells = message.sequence <= self._incoming.expected
         if not self._incoming.accept(message):
             return []
         self._acknowledged.append((message.sequence, message.message_id))
         self._acknowledgements.append(self._acknowledgement(message.sequence, message.message_id, now))
-        events: list[Event] = []
+        events: list[Event] = [Resending()] if tells and self._pace.resending(message.created_ms / 1000, now) else []
         for ordered in self._incoming.in_order():
             self._may_send = True
             if self.closed is None:

@@ -27,12 +27,12 @@ with suppress(ImportError):  # ansible-test imports this without it; the mux loo
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidProxyStatus, InvalidStatus, InvalidURI
 
 from .channel import DataChannel
-from .events import Closed, DataKeyNeeded, Event, ExitCode, Output
+from .events import Closed, DataKeyNeeded, Event, ExitCode, Output, Resending
 from .handshake import CLIENT_VERSION
 from .network import Network, NetworkError, without_credentials
 from .settings import ChannelSettings
 
-SessionEvent = Output | ExitCode | Closed
+SessionEvent = Output | ExitCode | Closed | Resending
 
 _USER_AGENT: Final = "fleet.ssm"
 _FIRST_DELAY: Final = 0.2

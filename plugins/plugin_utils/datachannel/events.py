@@ -33,6 +33,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Resending:
+    """The agent sends again what it could not send before, ten messages a second: with much to send, a new session is faster."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataKeyNeeded:
     """The agent wants encryption: make a data key of 64 bytes under ``key_id`` and ``context``, and hand it over."""
 
@@ -40,4 +45,4 @@ class DataKeyNeeded:
     context: Mapping[str, str]
 
 
-Event = Output | ExitCode | Closed | DataKeyNeeded
+Event = Output | ExitCode | Closed | Resending | DataKeyNeeded

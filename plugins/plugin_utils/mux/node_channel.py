@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..datachannel.client import ChannelError, SessionClient
-from ..datachannel.events import Closed, ExitCode, Output
+from ..datachannel.events import Closed, ExitCode, Output, Resending
 from ..runner import events as runner_events
 from ..runner.client import PTY, RunnerClient
 from .errors import RequestError, unreachable
@@ -38,7 +38,7 @@ class NodeChannel:
     """A runner on a node and what it is doing.
 
     :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
-    :param on_carrier_lost: called when the second session ended while the first goes on.
+    :param on_carrier_lost: called when the second session ended, or was given up, while the first goes on.
     """
 
     def __init__(
@@ -231,15 +231,23 @@ class NodeChannel:
                 self._wake.set()
             elif isinstance(event, ExitCode):
                 continue
-            elif carrier:
-                self._log.info("the fast way for output ended: %s", event.reason)
-                self.runner.carrier_lost(carrier)
-                self._wake.set()
-                self._carrier = None
-                if not self._ended:
-                    self._on_carrier_lost(self)
-            else:
+            elif isinstance(event, Resending):
+                # Without work it is about acknowledgements that the agent missed: nobody waits for them.
+                if self._works and session is self._carrier:
+                    self._carrier_lost(carrier, "the agent sends again what it could not send before")
+                    self._task(session.close())
+            elif not carrier:
                 self._end(self._closed_reason(event))
+            elif session is self._carrier:
+                self._carrier_lost(carrier, event.reason)
+
+    def _carrier_lost(self, number: int, reason: str) -> None:
+        self._log.info("the fast way for output ended: %s", reason)
+        self.runner.carrier_lost(number)
+        self._wake.set()
+        self._carrier = None
+        if not self._ended:
+            self._on_carrier_lost(self)
 
     async def _write(self) -> None:
         """Send what the runner client has to say, in pieces, so that the session's own back-pressure works."""

@@ -42,6 +42,8 @@ _FAULTS_PATIENCE = 10.0
 _FORGET_AFTER = 600.0
 _TARGET_KEPT = 300.0
 _LONGEST_CARRIER_PAUSE = 60.0
+_CARRIERS_FORGIVEN = 120.0
+"""Seconds without the loss of an output session after which the next loss is the first again, and met at once."""
 
 
 class Surroundings(Protocol):
@@ -75,6 +77,7 @@ class SessionRoute:
         self._last_used = time.monotonic()
         self._connected_at = float("-inf")
         self._carriers_lost = 0
+        self._carrier_lost_at = float("-inf")
         self.needs_tty = False
         """Whether sudo on the node was found to demand a terminal; workers are told, so that one attempt is enough."""
 
@@ -337,7 +340,9 @@ class SessionRoute:
     def _carrier_lost(self, channel: NodeChannel) -> None:
         """Output goes on by the first session; a new second one makes it fast again."""
         if channel is self._channel and self._rung is not None and self._rung.output_document:
-            self._carriers_lost += 1
+            now = time.monotonic()
+            self._carriers_lost = self._carriers_lost + 1 if now - self._carrier_lost_at < _CARRIERS_FORGIVEN else 0
+            self._carrier_lost_at = now
             self._task(self._replace_carrier(channel, self._rung, min(0.5 * 2**self._carriers_lost, _LONGEST_CARRIER_PAUSE)))
 
     async def _replace_carrier(self, channel: NodeChannel, rung: Rung, pause: float) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -67,6 +68,22 @@ def test_websocket_cut(lab: Lab, connect: Connect, node: LabNode, side: str) -> 
     for timer in timers:
         timer.join()
     assert runs(node, mark) == 1
+
+
+@pytest.mark.parametrize("side", ["client", "agent"])
+def test_websocket_cut_in_much_output(lab: Lab, connect: Connect, node: LabNode, side: str) -> None:
+    """What was under way comes by another session: an agent sends it again itself, but at 10 KB/s."""
+    digest = node.run("[ -e /tmp/much ] || head -c 20000000 /dev/urandom > /tmp/much; chmod 644 /tmp/much; sha256sum < /tmp/much").stdout.split()[0]
+    connection = connect(node.name)
+    connection.execute("true")
+    timers = [later(delay, lambda: lab.cut(side, node=node.node_id)) for delay in (0.4, 0.8)]
+    started = time.monotonic()
+    status, output, _unused = connection.execute("cat /tmp/much")
+    took = time.monotonic() - started
+    for timer in timers:
+        timer.join()
+    assert (status, hashlib.sha256(output).hexdigest()) == (0, digest)
+    assert took < 30, "by the session with the terminal alone it would be more"
 
 
 def test_agent_restart_in_mid_command(connect: Connect, node: LabNode) -> None:
