@@ -7,7 +7,8 @@
 Loaded into the runner (``RunnerClient.load``), whose names it shares, with the texts of library.py and zygote.py. It adds one kind
 of request, WARM: a module payload for an interpreter that is kept. The answers are those of EXEC, and FAILED with
 
-* EAGAIN: nothing was started, the same must be run as an ordinary command (and parts that were sent may be forgotten);
+* EAGAIN, EBUSY, ENOTSUP: nothing was started, the same must be run as an ordinary command. Parts that were sent may be forgotten
+  (EAGAIN), or this job came at a bad time (EBUSY), or no job of its kind can be run here (ENOTSUP);
 * EOWNERDEAD: the zygote died, and whether and how far the module ran is not known.
 
 The first request for an interpreter starts it with ansible-core's own command. Until the zygote reports, this is an ordinary
@@ -25,8 +26,11 @@ import _socket
 
 WARM = EXTENSION
 MOST_BYTES = 12 << 20  # of parts of payloads held here
-MOST_ZYGOTES = 3
-IDLE = 300.0  # s after which a zygote without work is ended; a tenth of it where another one was used since
+# Memory: the runner has about 10 MB, a zygote 15. With tasks of one kind there is one zygote; with plain and become tasks in turn
+# there are two, and soon after the last turn one again.
+MOST_ZYGOTES = 2
+IDLE = 300.0  # s after which a zygote without work is ended
+IDLE_BEHIND = 12.0  # s, where another one was used since
 AGE = 900.0  # s after which a zygote is replaced: what become allowed once is asked again, as with sudo's own time stamps
 UNFIT = 97
 
@@ -74,17 +78,17 @@ class Keeper(Job):
     def tidy(self):
         last = max((zygote.used for zygote in self.zygotes.values()), default=0.0)
         for zygote in list(self.zygotes.values()):
-            limit = IDLE if zygote.used == last else IDLE / 10
+            limit = IDLE if zygote.used == last else IDLE_BEHIND
             if not zygote.busy() and zygote.used + limit <= now():
                 zygote.close()
-        self.runner.at(IDLE / 30, self.tidy)
+        self.runner.at(IDLE_BEHIND / 3, self.tidy)
 
     def room(self):
         """Make room for one more zygote, or say no."""
         while len(self.zygotes) >= MOST_ZYGOTES:
             idle = [zygote for zygote in self.zygotes.values() if not zygote.busy()]
             if not idle:
-                raise Refused("EAGAIN", "enough interpreters are kept")
+                raise Refused("EBUSY", "enough interpreters are kept")
             min(idle, key=lambda zygote: zygote.used).close()
 
     def abort(self):
@@ -288,7 +292,7 @@ class Warm(Exec):
 
     def __init__(self, runner, number, payload):
         if not hasattr(os, "memfd_create"):
-            raise Refused("EAGAIN", "this system has no memfd_create")
+            raise Refused("ENOTSUP", "this system has no memfd_create")
         (request, key, self.own), parts = unpack(payload, 3)
         keeper.learn(fields(parts))
         (self.recipe, _time, self.success), _rest = unpack(self.own, 3)
@@ -306,7 +310,7 @@ class Warm(Exec):
     def proceed(self):
         keeper.recipe(self.recipe)
         if self.key in keeper.unfit:
-            raise Refused("EAGAIN", "this interpreter cannot be kept")
+            raise Refused("ENOTSUP", "this interpreter cannot be kept")
         self.zygote = keeper.zygotes.get(self.key)
         if self.zygote is None:
             keeper.room()
@@ -343,7 +347,7 @@ class Warm(Exec):
         self.zygote = Zygote(keeper, self.key)
         self.held = b""
         if self.complete:
-            self.eof(b"")
+            self.give_program()
 
     def become(self, fds, argv, environment, cwd):
         """In the child."""
@@ -351,12 +355,16 @@ class Warm(Exec):
         Exec.become(self, fds, argv, environment, cwd)
 
     def eof(self, payload):
-        """The password, if there is one, has been said: now the interpreter gets its program."""
-        self.complete = True
+        """Nobody is going to say a password any more."""
+        if not self.complete:
+            self.complete = True
+            self.give_program()
+
+    def give_program(self):
         if self.stdin:
             program = PROGRAM % (UNFIT, LIBRARY + ZYGOTE, self.success.decode(), AGE)
             self.stdin.queue.append(program.encode())
-        Exec.eof(self, payload)
+            Exec.eof(self, b"")
 
     def end_of(self, stream):
         if stream is self.stdin:
@@ -369,6 +377,8 @@ class Warm(Exec):
             self.held += data
             at = self.held.find(self.success) if self.success else 0
             data, self.held = (self.held, b"") if at < 0 else (self.held[:at], self.held[at:])
+            if self.success and at >= 0:
+                self.eof(b"")  # the password was right; before that, the program could be taken for the next try
         if data:
             Exec.output(self, source, data)
 
@@ -409,7 +419,7 @@ class Warm(Exec):
             keeper.unfit.add(self.key)
             close(self.why)
             self.close_all()
-            self.fail("EAGAIN", "this interpreter cannot be kept")
+            self.fail("ENOTSUP", "this interpreter cannot be kept")
         else:
             self.release()
             Exec.ended(self, status)
@@ -432,8 +442,10 @@ class Warm(Exec):
         if again and self.again:
             self.again = False
             self.proceed_or_fail()
+        elif self.key in keeper.unfit:
+            self.fail("ENOTSUP", "the warm interpreter cannot run it")
         else:
-            self.fail("EAGAIN", "the warm interpreter did not take it")
+            self.fail("EBUSY", "the warm interpreter did not take it")
 
     def cancel(self):
         if self.zygote and self in self.zygote.waiting:

@@ -19,8 +19,10 @@ from ..frames import EXTENSION, fields
 from ..requests import argv_of, to_bytes
 from .payload import Errand, WarmJob
 
-#: `Failed.code`: nothing was started; run the same as an ordinary command.
-NOT_STARTED: Final = "EAGAIN"
+_FORGOTTEN: Final = "EAGAIN"
+_NEVER: Final = "ENOTSUP"
+#: Of `Failed.code`: nothing was started; run the same as an ordinary command.
+NOT_STARTED: Final = frozenset((_FORGOTTEN, "EBUSY", _NEVER))
 #: `Failed.code`: the module may have run, wholly or in part.
 UNKNOWN: Final = "EOWNERDEAD"
 
@@ -43,9 +45,13 @@ class WarmRequests:
         self._loaded = False
         self._known: set[bytes] = set()
         self._special: set[str] = set()
+        self._keys: dict[int, bytes] = {}  # of the requests under way
+        self._unfit: set[bytes] = set()
 
-    def worthwhile(self, job: WarmJob) -> bool:
+    def worthwhile(self, job: WarmJob, secret: bytes = b"") -> bool:
         """Whether to try this job. An interpreter for one task's environment is kept only when that comes a second time."""
+        if self._key(job, secret) in self._unfit:
+            return False
         if not job.special or job.key in self._special:
             return True
         self._special.add(job.key)
@@ -62,14 +68,20 @@ class WarmRequests:
     ) -> int:
         """Run a job. The request's events are those of ``RunnerClient.exec``, or ``Failed`` with a code of this file.
 
-        stdin is for the password alone: ``stdin_eof`` follows when it has been said, or at once if none will be asked for. Jobs
+        stdin is for the password alone: ``stdin_eof`` follows when become has accepted it, or at once if none will be asked for. Jobs
         share an interpreter only if they have the same `secret`: give something that stands for the become password (never itself).
         """
         request = self._exec(job.command, tty, env, cwd)
         fresh = [part for name, part in job.recipe.blobs.items() if name not in self._known]
         self._known.update(job.recipe.blobs)
-        key = fields([job.key.encode("utf-8", "surrogateescape"), secret])
-        return self._client.extension(_WARM, fields([request, key, job.encode()]) + fields(fresh))
+        key = self._key(job, secret)
+        id_ = self._client.extension(_WARM, fields([request, key, job.encode()]) + fields(fresh))
+        self._keys[id_] = key
+        return id_
+
+    @staticmethod
+    def _key(job: WarmJob, secret: bytes) -> bytes:
+        return fields([job.key.encode("utf-8", "surrogateescape"), secret])
 
     def errand(self, command: str, errand: Errand) -> int:
         """Run a command of ``payload.errand``; its events are those of ``RunnerClient.exec``."""
@@ -86,7 +98,14 @@ class WarmRequests:
         head = struct.pack("!BHH", tty, len(argv), len(variables) // 2)
         return head + fields([to_bytes(cwd) if cwd else b"", *argv, *variables])
 
+    def ended(self, id_: int) -> None:
+        """Tell that a job ended in some other way than by ``Failed``."""
+        self._keys.pop(id_, None)
+
     def failed(self, event: Failed) -> None:
-        """Tell of a failed request of ours: the node may have forgotten what it held."""
-        if event.code == NOT_STARTED:
+        """Tell of a failed job: the node may have forgotten what it held, or cannot keep such an interpreter."""
+        key = self._keys.pop(event.id, None)
+        if event.code == _FORGOTTEN:
             self._known.clear()
+        elif event.code == _NEVER and key is not None:
+            self._unfit.add(key)

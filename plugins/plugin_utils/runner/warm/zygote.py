@@ -68,6 +68,10 @@ class Start:
             self.terminal = self.foreground = False
         # Is this process itself the leader of its group, or was a shell (which still waits for it)?
         self.alone = os.getpgrp() == os.getpid()
+        try:
+            self.tells = os.path.basename(os.readlink("/proc/%d/exe" % os.getppid())) == "dash"
+        except OSError:
+            self.tells = False
         if not self.terminal and os.getpgrp() != self.leader:
             raise SystemError("a process group that a job's cannot be made like")
         self.files = self.watched()
@@ -135,15 +139,21 @@ class Start:
         if not self.alone:
             pid = os.fork()
             if pid:
-                stand_for_shell(pid)
+                stand_for_shell(pid, self.tells)
 
 
-def stand_for_shell(pid):
-    """Waits as the shell that started the interpreter would, and ends as that one would. Never returns."""
+def stand_for_shell(pid, tells):
+    """Waits as the shell that started the interpreter would, and ends as that one would. Never returns.
+
+    `tells`: it is one that says which signal ended a program, in words that can be foretold (others add their line and a process number).
+    """
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.closerange(3, 1024)
         _pid, status = os.waitpid(pid, 0)
+        if tells and os.WIFSIGNALED(status) and os.WTERMSIG(status) not in (signal.SIGINT, signal.SIGPIPE):
+            dumped = " (core dumped)" if os.WCOREDUMP(status) else ""
+            os.write(2, ("%s%s\n" % (signal.strsignal(os.WTERMSIG(status)), dumped)).encode())
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
     finally:
         os._exit(127)
