@@ -82,7 +82,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import ErrorKind, FrameType
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import LARGEST_PAYLOAD, ErrorKind, FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 
 display = Display()
@@ -191,13 +191,13 @@ class Connection(ConnectionBase):
         display.vvv(f"EXEC {to_text(cmd)}", host=self._host)
         become = self.become if sudoable else None
         try:
-            escalation = Escalation.of(become, cmd)
-            tty = self._wants_tty(escalation)
-            status, stdout, stderr = self._run(client, cmd, in_data, escalation, tty)
+            warm = bool(self.get_option("warm"))
+            tty = self._wants_tty(Escalation.of(become, cmd))
+            escalation, (status, stdout, stderr) = self._run(client, cmd, in_data, become, tty, warm)
             if not tty and escalation.refused_without_tty(stderr) and self.get_option("use_tty") == "auto":
                 display.vvv("sudo demands a terminal: the command was not started, and is given one", host=self._host)
                 self._facts["needs_tty"] = True
-                status, stdout, stderr = self._run(client, cmd, in_data, Escalation.of(become, cmd), tty=True)
+                _escalation, (status, stdout, stderr) = self._run(client, cmd, in_data, become, True, warm)
         except MuxError as error:
             self._drop_unless_usable()
             raise self._translate(error) from None  # it says the same
@@ -216,10 +216,27 @@ class Connection(ConnectionBase):
             return escalation.wants_tty or (escalation.active and bool(self._facts.get("needs_tty")))
         return escalation.active and choice == "always"
 
-    def _run(self, client: MuxClient, cmd: str, in_data: bytes | None, escalation: Escalation, tty: bool) -> tuple[int, bytes, bytes]:
-        takes_input = bool(in_data) or escalation.asks_password
-        exchange = client.exec(to_text(cmd, errors="surrogateescape"), tty=tty, takes_input=takes_input, needs_tty=bool(self._facts.get("needs_tty")))
-        return self._converse(exchange, escalation, in_data)
+    def _run(
+        self, client: MuxClient, cmd: str, in_data: bytes | None, become: t.Any, tty: bool, warm: bool
+    ) -> tuple[Escalation, tuple[int, bytes, bytes]]:
+        escalation = Escalation.of(become, cmd)
+        payload, streamed = (in_data, None) if in_data and len(in_data) <= LARGEST_PAYLOAD else (b"", in_data)
+        exchange = client.exec(
+            to_text(cmd, errors="surrogateescape"),
+            tty=tty,
+            takes_input=bool(streamed) or escalation.asks_password,
+            needs_tty=bool(self._facts.get("needs_tty")),
+            payload=payload,
+            warm=warm,
+            secret=escalation.secret(bytes.fromhex(self._facts["salt"])),
+        )
+        try:
+            return escalation, self._converse(exchange, escalation, streamed)
+        except MuxError as error:
+            if error.kind is not ErrorKind.REPEAT:
+                raise
+            display.vvv(f"no warm interpreter: {error}", host=self._host)
+            return self._run(client, cmd, in_data, become, tty, warm=False)
 
     def _converse(self, exchange: Exchange, escalation: Escalation, in_data: bytes | None) -> tuple[int, bytes, bytes]:
         streams: dict[FrameType, list[bytes]] = {FrameType.STDOUT: [], FrameType.STDERR: [], FrameType.TTY: []}

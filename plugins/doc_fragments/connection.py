@@ -319,6 +319,22 @@ options:
     ini:
       - section: fleet_ssm
         key: python
+  warm:
+    description:
+      - Whether modules may run in a Python interpreter that is kept on the node, which saves most of the time and of the bytes of a task.
+      - The interpreter is started as Ansible would start it, by the become plugin if there is one, and forks itself for each module. What a module
+        sees is the same as in an interpreter of its own. What is not surely the same is run in the usual way.
+      - It needs CPython 3.8 or newer on Linux and O(pipelining).
+    type: bool
+    default: true
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_warm
+    env:
+      - name: FLEET_SSM_WARM
+    ini:
+      - section: fleet_ssm
+        key: warm
   silence_timeout:
     description:
       - Seconds without a sign of life from the node after which its connection counts as lost. A command may run as long as it likes.

@@ -104,6 +104,7 @@ class Exchange:
                     continue  # a sign of life
                 self.finished = True
                 self._client.busy = False
+                self._client.unsent = self._out  # of a frame, the rest must follow
                 if kind is FrameType.ERROR:
                     raise MuxError(ErrorKind(fields["kind"]), fields["message"])
                 return kind, fields
@@ -142,6 +143,8 @@ class MuxClient:
         self._parent = os.getppid()
         self.busy = False
         self.closed = False
+        self.unsent = bytearray()
+        """What the last exchange had yet to send when it ended."""
 
     @classmethod
     def connect(cls, directory: str, *, patience: float) -> MuxClient:
@@ -185,12 +188,21 @@ class MuxClient:
         opening = encode_json(FrameType.OPEN, options=options.to_fields(), environment=dict(environment), reason=reason)
         return self._only_answer(opening)
 
-    def exec(self, command: str, *, tty: bool = False, takes_input: bool = False, needs_tty: bool = False) -> Exchange:
+    def exec(
+        self, command: str, *, tty: bool = False, takes_input: bool = False, needs_tty: bool = False, payload: bytes = b"", warm: bool = False, secret: str = ""
+    ) -> Exchange:
         """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED.
 
         :param needs_tty: the mux is to remember that sudo on this node demands a terminal.
+        :param payload: input that the command gets after what is given to the exchange, and after that one's end; at most `LARGEST_PAYLOAD`.
+        :param warm: whether a warm interpreter may run it. If that was begun in vain, the error is of the kind REPEAT.
+        :param secret: what stands for the become password, hexadecimal.
         """
-        opening = encode_json(FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty)
+        opening = encode_json(
+            FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty, has_payload=bool(payload), warm=warm, secret=secret
+        )
+        if payload:
+            opening += encode(FrameType.PAYLOAD, payload)
         return self._begin(opening, takes_input=takes_input)
 
     def put(self, path: str, *, mode: int | None, size: int, sha256: str | None) -> Exchange:
@@ -224,6 +236,7 @@ class MuxClient:
         if self.busy:
             raise AssertionError("one request at a time")
         self.busy = True
+        opening, self.unsent = bytes(self.unsent) + opening, bytearray()
         return Exchange(self, opening, takes_input=takes_input)
 
     def _only_answer(self, opening: bytes) -> dict[str, Any]:

@@ -63,7 +63,11 @@ def describe(status: dict[str, Any]) -> str:
             lines.append(f"  {node['user']}, {node['runner']} {node['python']}, document {node['document']}")
             lines.append(f"  sessions {node['session']}{' and ' + node['output_session'] if node['output_session'] else ''}")
             lines.append(
-                f"  {node['running']} running, {node['finished']} finished; round trip {node['rtt_ms']} ms; {node['bytes_sent']:,} bytes out, "
+                f"  {node['running']} running, {node['finished']} finished; commands: "
+                + ", ".join(f"{count} {name}" for name, count in node["commands"].items())
+            )
+            lines.append(
+                f"  round trip {node['rtt_ms']} ms; {node['bytes_sent']:,} bytes out, "
                 f"{node['bytes_received']:,} in; {node['retransmissions']} sent again, {node['reconnects']} reconnects"
             )
         else:

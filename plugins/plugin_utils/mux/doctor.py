@@ -28,6 +28,7 @@ from .lifecycle import Lifecycle
 from .protocol import FrameType
 from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 from .session_route import SessionRoute
+from .warm import Warmth
 from .work import Exec, Work
 
 _LIMIT = 60.0
@@ -180,6 +181,7 @@ class _Host:
     def __init__(self) -> None:
         self.log = logging.getLogger("fleet.ssm.doctor")
         self.log.setLevel(logging.CRITICAL)
+        self.warmth = Warmth()
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
 
     def make_room(self) -> None:

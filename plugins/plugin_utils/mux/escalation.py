@@ -9,6 +9,7 @@ known apart, also the terminal's, so the password goes where the prompt came fro
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from typing import Protocol
 
@@ -85,6 +86,15 @@ class Escalation:
         """Whether the command's own input must wait: it would be taken for a password."""
         return self.asks_password and self.watching
 
+    def secret(self, salt: bytes) -> str:
+        """What stands for the password where passwords must be told apart but not known; empty if none would be given."""
+        if self._become is None or not self.asks_password:
+            return ""
+        return hashlib.blake2b(self._password(), key=salt, digest_size=32).hexdigest()
+
+    def _password(self) -> bytes:
+        return b"" if self._become is None else str(self._become.get_option("become_pass")).encode("utf-8", "surrogateescape")
+
     def refused_without_tty(self, stderr: bytes) -> bool:
         """Whether sudo ended without starting the command, since sudoers demands a terminal (`requiretty`): it may be run again with one."""
         return self.watching and b"sudo" in stderr and b"must have a tty" in stderr
@@ -108,8 +118,7 @@ class Escalation:
                 if self._state is _State.SUCCESS:
                     raise EscalationError(f"Incorrect {self._name} password")
                 self._state = _State.SUCCESS
-                password = str(become.get_option("become_pass")).encode("utf-8", "surrogateescape")
-                self._answer = (stream is FrameType.TTY, password + b"\n")
+                self._answer = (stream is FrameType.TTY, self._password() + b"\n")
             elif become.check_success(line):
                 if line.endswith(b"\n"):
                     self._state = _State.RUNNING

@@ -8,7 +8,7 @@ No I/O and no clock: the route tells what happened, the machine answers what to 
  NEVER_DELIVERED --handed_over--> MAY_HAVE_STARTED --finished--> FINISHED
         ^  |                            |
         |  lost: RETRY, then            lost: UNKNOWN (HARMLESS requests: RETRY)
-        +--+  UNREACHABLE
+        +--+  UNREACHABLE               refused: RETRY in the plain way, or REPEAT
 ```
 """
 
@@ -31,6 +31,7 @@ class Verdict(enum.Enum):
     RETRY = "send it on a new channel"
     UNREACHABLE = "report that the node cannot be reached; nothing was run"
     UNKNOWN = "report that the outcome is unknown; do not run it again"
+    REPEAT = "nothing was run, but a prompt may have been answered: the worker must begin anew"
     NOTHING = "it had finished"
 
 
@@ -44,6 +45,8 @@ class Lifecycle:
     def __init__(self, retries: int, *, harmless: bool = False) -> None:
         self._retries_left = retries
         self._harmless = harmless
+        self._seen = False
+        self._wanted = True
         self.knowledge = Knowledge.NEVER_DELIVERED
 
     def handed_over(self) -> None:
@@ -54,10 +57,26 @@ class Lifecycle:
     def output_passed_on(self) -> None:
         """Some of its output left the mux: it cannot be repeated unnoticed any more."""
         self._harmless = False
+        self._seen = True
+
+    def unwanted(self) -> None:
+        """Nobody waits for its result any more."""
+        self._wanted = False
+        self._harmless = False
+        self._retries_left = 0
 
     def finished(self) -> None:
         """Its result is known."""
         self.knowledge = Knowledge.FINISHED
+
+    def refused(self) -> Verdict:
+        """The node says that it started nothing of it, in the way in which it was asked to; it can be asked for the plain command."""
+        if self.knowledge is not Knowledge.MAY_HAVE_STARTED:
+            return Verdict.NOTHING
+        self.knowledge = Knowledge.NEVER_DELIVERED
+        if not self._wanted:
+            return Verdict.NOTHING
+        return Verdict.REPEAT if self._seen else Verdict.RETRY
 
     def lost(self) -> Verdict:
         """The channel that it was on, or was meant for, is gone."""

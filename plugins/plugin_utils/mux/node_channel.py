@@ -9,6 +9,7 @@ them and the sessions, and time passes.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,9 @@ from ..datachannel.events import Closed, ExitCode, Output, Resending
 from ..runner import events as runner_events
 from ..runner.client import PTY, RunnerClient
 from .errors import RequestError, unreachable
+from .lifecycle import Verdict
 from .protocol import ErrorKind, FrameType
+from .warm import Fate, WarmNode, Warmth, Way
 from .work import Exec, Get, Put, Work
 
 KEEPALIVE = 30.0
@@ -45,6 +48,7 @@ class NodeChannel:
         self,
         session: SessionClient,
         runner: RunnerClient,
+        warmth: Warmth,
         *,
         typed: bool,
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
@@ -60,6 +64,7 @@ class NodeChannel:
         self._on_lost = on_lost
         self._on_carrier_lost = on_carrier_lost
         self._log = log
+        self._warm = WarmNode(runner, warmth)
         self._carrier: SessionClient | None = None
         self._is_ready: asyncio.Future[runner_events.Ready] = self._loop.create_future()
         self._first_output = asyncio.Event()
@@ -164,13 +169,15 @@ class NodeChannel:
         if self.ready is None:
             raise AssertionError
         if isinstance(action, Exec):
-            number = runner.exec(action.command.encode("utf-8", "surrogateescape"), tty=action.tty)
+            number, way = self._warm.begin(action, able=self.ready.kind == "python")
+            work.payload = action.payload if way is Way.COLD else b""
         elif isinstance(action, Put):
             checksum = bytes.fromhex(action.sha256) if action.sha256 else None
             number = runner.put(action.path.encode("utf-8", "surrogateescape"), mode=action.mode, size=action.size, sha256=checksum)
         else:
             number = runner.get(action.path.encode("utf-8", "surrogateescape"))
         self._works[number] = work
+        work.input_passed_on = False
         work.lifecycle.handed_over()
         work.changed = lambda: self._changed(number)
         work.consumed = lambda count: self._consumed(number, count)
@@ -186,18 +193,16 @@ class NodeChannel:
             self._wake.set()
             return
         moved = 0
-        while work.input and (room := min(self.runner.writable(number), _INPUT_STEP)):
-            piece = bytes(work.input[:room])
-            del work.input[:room]
+        while (room := min(self.runner.writable(number), _INPUT_STEP)) and (piece := work.take_input(room)):
             self.runner.stdin(number, piece)
             moved += len(piece)
-        if moved:
+        if moved and not work.input_ended:
             work.sink.credit(moved)
         if work.tty_input:
             self.runner.tty_input(number, bytes(work.tty_input))
             work.tty_input.clear()
-        if work.input_ended and not work.input:
-            work.input_ended = False
+        if work.input_ended and not work.input and not work.payload and not work.input_passed_on:
+            work.input_passed_on = True
             self.runner.stdin_eof(number)
         self._wake.set()
 
@@ -282,13 +287,9 @@ class NodeChannel:
                 mode = event.mode if isinstance(event, runner_events.GotFile) else None
                 work.finish(FrameType.DONE, size=event.size, sha256=event.sha256.hex() if event.sha256 else None, mode=mode)
         elif isinstance(event, runner_events.Failed):
+            fate = self._warm.failed(event)
             if work := self._take(event.id):
-                work.lifecycle.finished()
-                missing = event.code == "ENOENT" and isinstance(work.action, Get)
-                message = event.message
-                if isinstance(work.action, Put | Get) and work.action.path not in message:
-                    message = f"{work.action.path}: {message}"
-                work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, message))
+                self._failed(work, event, fate)
         elif isinstance(event, runner_events.Pong):
             self._probe_answered()
         elif isinstance(event, runner_events.Ready):
@@ -296,6 +297,28 @@ class NodeChannel:
                 self._is_ready.set_result(event)
         elif isinstance(event, runner_events.ProtocolError):
             self._end(event.message)
+
+    def _failed(self, work: Work, event: runner_events.Failed, fate: Fate) -> None:
+        action = work.action
+        if fate is Fate.NOT_STARTED and isinstance(action, Exec):
+            verdict = work.lifecycle.refused()
+            self._log.info("%s by a warm interpreter: %s", verdict.name, event.message)
+            if verdict is Verdict.RETRY:
+                work.action = dataclasses.replace(action, warm=False)
+                self._start(work)
+                return
+            if verdict is Verdict.REPEAT:
+                work.fail(RequestError(ErrorKind.REPEAT, event.message))
+                return
+        elif fate is Fate.UNKNOWN and work.lifecycle.lost() is Verdict.UNKNOWN:
+            work.fail(RequestError(ErrorKind.UNKNOWN_OUTCOME, f"{event.message}; it was not run again"))
+            return
+        work.lifecycle.finished()
+        missing = event.code == "ENOENT" and isinstance(action, Get)
+        message = event.message
+        if isinstance(action, Put | Get) and action.path not in message:
+            message = f"{action.path}: {message}"
+        work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, message))
 
     def _output(self, number: int, kind: FrameType, data: bytes) -> None:
         work = self._works.get(number)
@@ -308,6 +331,7 @@ class NodeChannel:
     def _take(self, number: int) -> Work | None:
         self._last_work = self._loop.time()
         self.done_count += 1
+        self._warm.ended(number)
         return self._works.pop(number, None)
 
     def _probe_answered(self) -> None:
@@ -348,6 +372,7 @@ class NodeChannel:
         if not self._is_ready.done():
             self._is_ready.set_exception(unreachable(reason))
             self._is_ready.exception()  # it may be that nobody waits any more
+        self._log.info("commands: %s", self._warm.counts_text)
         works = [*self._works.values(), *self._probed, *undelivered]
         self._works.clear()
         self._probed.clear()
@@ -391,6 +416,7 @@ class NodeChannel:
             "output_session": self._carrier.session_id if self._carrier is not None else None,
             "running": len(self._works),
             "finished": self.done_count,
+            "commands": dict(self._warm.counts),
             "rtt_ms": round(stats.rtt_ms, 2),
             "bytes_sent": stats.bytes_sent,
             "bytes_received": stats.bytes_received + (carrier.bytes_received if carrier else 0),

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 """Version of these frames; a change makes old and new processes refuse each other and start anew."""
 
 ANY_CODE = ""
@@ -33,6 +33,9 @@ MAXIMUM = 64 * 1024 * 1024
 FIRST_CREDIT = 1024 * 1024
 """Bytes of input that a worker may send before the first `CREDIT`."""
 
+LARGEST_PAYLOAD = 4 * 1024 * 1024
+"""Bytes of a command's input that are sent as a PAYLOAD; what is larger goes as INPUT, piece by piece. The mux keeps a payload while it is sent."""
+
 CHUNK = 128 * 1024
 """Bytes of data put into one frame."""
 
@@ -42,7 +45,7 @@ class FrameType(enum.IntEnum):
 
     HELLO = 1  # version, digest
     OPEN = 2  # options, environment, reason: be connected to a node
-    EXEC = 3  # command, tty, takes_input, needs_tty
+    EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret
     PUT = 4  # path, mode, size, sha256
     GET = 5  # path
     INPUT = 6  # bytes for stdin, or of the file
@@ -53,9 +56,10 @@ class FrameType(enum.IntEnum):
     STATUS = 11
     STOP = 12
     RETIRE = 13  # take no new workers, end when the present ones have gone
+    PAYLOAD = 14  # bytes of an EXEC with has_payload, right after it: input that follows the INPUT frames
 
     WELCOME = 64  # version, digest, pid
-    OPENED = 65  # user, home, uid, python, executable, kind, platform, node, region, session, document, needs_tty
+    OPENED = 65  # user, home, uid, python, executable, kind, platform, node, region, session, document, needs_tty, salt
     STDOUT = 66
     STDERR = 67
     TTY = 68
@@ -68,7 +72,7 @@ class FrameType(enum.IntEnum):
 
 
 DATA_TYPES = frozenset(
-    (FrameType.INPUT, FrameType.TTY_INPUT, FrameType.STDOUT, FrameType.STDERR, FrameType.TTY)
+    (FrameType.INPUT, FrameType.PAYLOAD, FrameType.TTY_INPUT, FrameType.STDOUT, FrameType.STDERR, FrameType.TTY)
 )
 
 
@@ -82,6 +86,7 @@ class ErrorKind(enum.StrEnum):
     OPTION = "option"  # an option has a value that cannot be used
     VERSION = "version"  # the mux runs other code than the worker
     RETIRED = "retired"  # the mux is about to end: start another
+    REPEAT = "repeat"  # nothing was run: ask again from the beginning, without warm
 
 
 class ProtocolError(Exception):

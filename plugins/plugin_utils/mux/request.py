@@ -59,6 +59,7 @@ class ConnectionOptions:
     run_as: str | None = None
     route: str = "auto"
     python: str | None = None
+    warm: bool = True
     silence_timeout: int = 60
     connection_timeout: int = 30
     control_persist: int = 60

@@ -23,6 +23,7 @@ from .places import code_digest
 from .request import ConnectionOptions
 from .session_route import SessionRoute
 from .start import peer_credentials
+from .warm import Warmth
 from .worker import WorkerConnection
 
 SIGN_OF_LIFE = 15.0
@@ -42,6 +43,7 @@ class Mux:
         self.retired = False
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
         """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
+        self.warmth = Warmth()
         self._listener = listener
         self._path = path
         self._inode = os.stat(path).st_ino

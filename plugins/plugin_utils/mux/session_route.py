@@ -23,6 +23,7 @@ from .lifecycle import Verdict
 from .node_channel import NodeChannel
 from .protocol import ErrorKind
 from .request import ConnectionOptions
+from .warm import Warmth
 from .work import Work
 
 ASK_AFTER = 6.0
@@ -50,6 +51,7 @@ class Surroundings(Protocol):
     """What routes share."""
 
     log: logging.Logger
+    warmth: Warmth
     node_locks: dict[tuple[str | None, str], asyncio.Lock]
     """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
 
@@ -299,7 +301,9 @@ class SessionRoute:
         """Wait for the runner; with a second session beside it where the document has one."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.connection_timeout
-        channel = NodeChannel(self._session(started), runner, typed=rung.typed, on_lost=self._lost, on_carrier_lost=self._carrier_lost, log=self._log)
+        channel = NodeChannel(
+            self._session(started), runner, self._mux.warmth, typed=rung.typed, on_lost=self._lost, on_carrier_lost=self._carrier_lost, log=self._log
+        )
         ready = loop.create_task(channel.open())
         carrier = loop.create_task(self._start_carrier(rung, runner, channel)) if rung.output_document else None
         try:
@@ -448,6 +452,7 @@ class SessionRoute:
             "user": ready.user, "home": ready.home, "uid": ready.uid, "python": ready.python, "executable": ready.executable, "kind": ready.kind,
             "platform": ready.platform, "node": self._node_id, "region": self._identity.region, "session": self._channel.session.session_id,
             "document": self._rung.label if self._rung else "", "needs_tty": self.needs_tty,
+            "salt": self._mux.warmth.salt.hex(),
         }  # fmt: skip
 
     def _channels(self) -> list[NodeChannel]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .errors import RequestError
@@ -20,6 +20,12 @@ class Exec:
     command: str
     tty: bool
     takes_input: bool
+    payload: bytes = field(default=b"", repr=False)
+    """Input that is known from the beginning. The command gets it after the worker's own."""
+    warm: bool = False
+    """Whether it may be carried out in another way than as a command, if that gives the same."""
+    secret: bytes = field(default=b"", repr=False)
+    """Stands for the become password."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class Work:
         """Seconds without any byte from the node after which its channel counts as lost for this work."""
         self.input = bytearray()
         self.input_ended = not takes_input(action)
+        self.input_passed_on = False
+        """Whether the node knows all of it, its end included."""
+        self.payload = b""
+        """What follows the worker's input."""
         self.tty_input = bytearray()
         self.cancelled = False
         self.ended = False
@@ -81,6 +91,20 @@ class Work:
         """To be called when input was added, or the work was cancelled."""
         self.consumed: Callable[[int], None] = _ignore
         """To be called with the number of output bytes that have left the mux."""
+
+    def take_input(self, limit: int) -> bytes:
+        """At most ``limit`` bytes of what the node is to get next; none when it must wait for more, or has all."""
+        if not self.input and self.input_ended and self.payload:
+            self.input, self.payload = bytearray(self.payload), b""
+        piece = bytes(self.input[:limit])
+        del self.input[:limit]
+        return piece
+
+    def cancel(self) -> None:
+        """It shall end: nobody waits for its result."""
+        self.cancelled = True
+        self.lifecycle.unwanted()
+        self.changed()
 
     def finish(self, kind: FrameType, **fields: object) -> None:
         """End with a result."""
@@ -100,6 +124,7 @@ class Work:
         self.changed = _nothing
         self.consumed = _ignore
         self.input.clear()
+        self.payload = b""
 
 
 def takes_input(action: Action) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class WorkerConnection(asyncio.Protocol):
         self._options: ConnectionOptions | None = None
         self._route: SessionRoute | None = None
         self._work: Work | None = None
+        self._before_payload: Exec | None = None
         self._task: asyncio.Task[None] | None = None
         self._writable = True
         self._unconsumed = 0
@@ -52,7 +54,7 @@ class WorkerConnection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request runs."""
-        return self._work is not None or self._task is not None
+        return self._work is not None or self._task is not None or self._before_payload is not None
 
     # asyncio.Protocol
 
@@ -72,8 +74,7 @@ class WorkerConnection(asyncio.Protocol):
             self._task.cancel()
         if (work := self._work) is not None:
             self._work = None
-            work.cancelled = True
-            work.changed()
+            work.cancel()
         self._mux.left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -110,8 +111,12 @@ class WorkerConnection(asyncio.Protocol):
                 work.changed()
         elif kind is FrameType.CANCEL:
             if work is not None:
-                work.cancelled = True
-                work.changed()
+                work.cancel()
+        elif kind is FrameType.PAYLOAD:
+            action, self._before_payload = self._before_payload, None
+            if action is None:
+                raise ProtocolError("a payload of nothing")
+            self._start(dataclasses.replace(action, payload=payload))
         elif not self._greeted:
             self._greet(kind, decode_json(payload))
         elif self.busy:
@@ -137,7 +142,13 @@ class WorkerConnection(asyncio.Protocol):
         elif kind is FrameType.EXEC:
             if fields.get("needs_tty") and self._route is not None:
                 self._route.needs_tty = True
-            self._start(Exec(fields["command"], bool(fields["tty"]), bool(fields["takes_input"])))
+            action = Exec(
+                fields["command"], bool(fields["tty"]), bool(fields["takes_input"]), warm=bool(fields["warm"]), secret=bytes.fromhex(fields["secret"])
+            )
+            if fields["has_payload"]:
+                self._before_payload = action
+            else:
+                self._start(action)
         elif kind is FrameType.PUT:
             self._start(Put(fields["path"], fields["mode"], int(fields["size"]), fields["sha256"]), harmless=True)
         elif kind is FrameType.GET:
