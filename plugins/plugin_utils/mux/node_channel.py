@@ -107,10 +107,10 @@ class NodeChannel:
         try:
             await carrier.open()
         except ChannelError as error:
-            self._log.info("no fast way for output: %s", error)
-            self.runner.carrier_lost(number)
             await carrier.close()
+            self._carrier_lost(number, str(error))
             return
+        self._log.info("output comes by %s beside %s", carrier.session_id, self.session.session_id)
         self._carrier = carrier
         self._task(self._read(carrier, number))
 
@@ -247,7 +247,7 @@ class NodeChannel:
                 self._carrier_lost(carrier, event.reason)
 
     def _carrier_lost(self, number: int, reason: str) -> None:
-        self._log.info("the fast way for output ended: %s", reason)
+        self._log.info("output comes by %s alone: %s", self.session.session_id, reason or "the second session ended")
         self.runner.carrier_lost(number)
         self._wake.set()
         self._carrier = None

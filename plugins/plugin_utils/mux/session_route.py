@@ -220,8 +220,7 @@ class SessionRoute:
             attempt += 1
             try:
                 async with self._node_lock():
-                    channel, rung = await self._start_sessions()
-                self._rung = rung
+                    channel = await self._start_sessions()
                 self._connected_at = time.monotonic()
                 return channel
             except _NotConnected as error:
@@ -248,7 +247,7 @@ class SessionRoute:
         if not settings.region:
             raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
 
-    async def _start_sessions(self) -> tuple[NodeChannel, Rung]:
+    async def _start_sessions(self) -> NodeChannel:
         """The ladder: the first document that can be used."""
         refused: list[str] = []
         known = self._identity.documents
@@ -273,7 +272,8 @@ class SessionRoute:
                     known.refused(mark, time.monotonic())
                 refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
                 continue
-            return await self._connect(started, runner, rung), rung
+            self._rung = rung
+            return await self._connect(started, runner, rung)
         raise unreachable(f"no session document can be used on {self._node_id}: " + "; ".join(refused))
 
     def _start_failed(self, error: BaseException, rung: Rung) -> Exception:
@@ -335,24 +335,24 @@ class SessionRoute:
         try:
             started = await self._start_session(rung.output_document, {"command": [command], **rung.output_parameters})
         except Exception as error:
+            self._log.info("%s: no fast way for output: %s", self._node_id, self._identity.explain(error, "ssm:StartSession", rung.output_document))
             if _is_about_document(error):
                 self._identity.documents.refused(rung.output_document, time.monotonic())
-            self._log.info("no fast way for output: %s", self._identity.explain(error, "ssm:StartSession", rung.output_document))
+            else:
+                self._carrier_lost(channel)
             return
         await channel.attach(self._session(started), number)
 
     def _carrier_lost(self, channel: NodeChannel) -> None:
         """Output goes on by the first session; a new second one makes it fast again."""
-        if channel is self._channel and self._rung is not None and self._rung.output_document:
-            now = time.monotonic()
-            self._carriers_lost = self._carriers_lost + 1 if now - self._carrier_lost_at < _CARRIERS_FORGIVEN else 0
-            self._carrier_lost_at = now
+        if self._rung is not None and self._rung.output_document:
+            self._carriers_lost += 1
             self._task(self._replace_carrier(channel, self._rung, min(0.5 * 2**self._carriers_lost, _LONGEST_CARRIER_PAUSE)))
 
     async def _replace_carrier(self, channel: NodeChannel, rung: Rung, pause: float) -> None:
         await asyncio.sleep(pause)
-        if channel is self._channel and channel.usable:
-            async with self._node_lock():
+        async with self._node_lock():  # held while a channel is opened: it is known then which one is in use
+            if channel is self._channel and channel.usable:
                 await self._start_carrier(rung, channel.runner, channel)
 
     def _node_lock(self) -> asyncio.Lock:

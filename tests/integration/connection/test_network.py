@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
+from tests.integration.controller import run_mux
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab
 from tests.lab.proxy import Proxy
@@ -156,3 +159,27 @@ def test_a_ca_bundle_that_cannot_be_read_is_named(lab: Lab, own_connect: Connect
         path.write_text(content)
     with pytest.raises(AnsibleConnectionFailure, match=r"ca\.pem"):
         own_connect(environment=lab.env(tls=True), ansible_ssm_ca_bundle=str(path), ansible_ssm_connection_timeout=5).execute("true")
+
+
+# The second session
+
+
+def test_a_second_session_that_cannot_be_had_at_once_is_tried_again(lab: Lab, own_connect: Connect) -> None:
+    connection = own_connect()
+    connection.execute("true")
+    first = output_session()
+    with lab.fault_calls("ssm:StartSession", status=500, count=1):
+        lab.client("ssm").terminate_session(SessionId=first)
+        assert output_session(other_than=first) != first
+    assert connection.execute("seq 1 100000")[1].count(b"\n") == 100_000
+
+
+def output_session(other_than: str | None = None) -> str:
+    """The second session of the one node of this connection's mux."""
+    deadline = time.monotonic() + 20
+    while True:
+        (node,) = json.loads(run_mux(dict(os.environ), "status", "--json").stdout)["nodes"]
+        if (found := node["output_session"]) not in (None, other_than):
+            return str(found)
+        assert time.monotonic() < deadline, "there is no output session"
+        time.sleep(0.2)
