@@ -19,6 +19,9 @@ from ..runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
 from .work import Exec
 
 
+_REFUSED = "refused"
+
+
 @dataclass(frozen=True)
 class Warmth:
     """What all nodes of a mux share."""
@@ -52,8 +55,8 @@ class WarmNode:
         self._requests = WarmRequests(runner)
         self._recipes = warmth.recipes
         self._ways: dict[int, Way] = {}
-        self.counts: Counter[str] = Counter({way.value: 0 for way in Way})
-        """Commands by their way; `refused` are those that were then run cold, and are counted there as well."""
+        self.counts: Counter[str] = Counter({**{way.value: 0 for way in Way}, _REFUSED: 0})
+        """Commands by their way; refused ones are those that were then run cold, and are counted there as well."""
 
     @property
     def counts_text(self) -> str:
@@ -93,6 +96,6 @@ class WarmNode:
             return Fate.FAILED
         self._requests.failed(event)
         if event.code in NOT_STARTED:
-            self.counts["refused"] += 1
+            self.counts[_REFUSED] += 1
             return Fate.NOT_STARTED
         return Fate.UNKNOWN if event.code == UNKNOWN else Fate.FAILED

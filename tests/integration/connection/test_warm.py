@@ -25,7 +25,9 @@ MODULES = {
         "#!/usr/bin/python\nimport sys\nfrom ansible.module_utils.basic import AnsibleModule\nprint('before')\nsys.stderr.write('aside\\n')\n"
         "AnsibleModule(argument_spec={}).exit_json(changed=False, value='\\u00e4')\nprint('never')\n"
     ),
-    "fleet_killed": "#!/usr/bin/python\nimport os\nfrom ansible.module_utils.basic import AnsibleModule\nAnsibleModule(argument_spec={})\nos.kill(os.getpid(), 9)\n",
+    "fleet_killed": (
+        "#!/usr/bin/python\nimport os\nfrom ansible.module_utils.basic import AnsibleModule\nAnsibleModule(argument_spec={})\nos.kill(os.getpid(), 9)\n"
+    ),
     "fleet_raises": (
         "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\n\n\ndef main():\n    AnsibleModule(argument_spec={})\n"
         "    raise ValueError('by intention')\n\n\nif __name__ == '__main__':\n    main()\n"
@@ -36,6 +38,12 @@ MODULES = {
         "module.exit_json(digest=hashlib.sha256(module.params['text'].encode()).hexdigest(), back=module.params['text'][:300000])\n"
     ),
 }
+
+MEMORY = (
+    "all=RUNNER; todo=RUNNER; while [ -n \"$todo\" ]; do next=; for p in $todo; do next=\"$next $(pgrep -P $p | tr '\\n' ' ')\"; done;"
+    " todo=$(echo $next); all=\"$all $todo\"; done; for p in $all; do awk '/^Pss:/ {print $2}' /proc/$p/smaps_rollup 2>/dev/null; done; true"
+)
+"""kB of each process under RUNNER, those that measure included."""
 
 LARGE = "0123456789 \u00e4\u00f6\u00fc \U0001f600 '\"\\ " * 40_000
 """More than a million bytes."""
@@ -141,10 +149,12 @@ def test_facts_are_the_same(both: Controller) -> None:
 
 def test_become_with_password(both: Controller) -> None:
     variables = {"ansible_become_password": PASSWORD}
-    tasks = [{**whoami(vars=variables), "loop": [1, 2]}, {"name": "fails", "ansible.builtin.shell": "exit 5", "become": True, "vars": variables, "ignore_errors": True}]
+    fails = {"name": "fails", "ansible.builtin.shell": "exit 5", "become": True, "vars": variables, "ignore_errors": True}
+    tasks = [{**whoami(vars=variables), "loop": [1, 2]}, fails]
     run = assert_same(both, *SETUP, under(ASKS, *tasks))
     assert [item["stdout"] for item in run.result("who")["results"]] == ["root", "root"]
-    assert counts(both)["warm"] >= 5
+    assert counts(both)["warm"] == 4
+    assert counts(both)["refused"] == 0
 
 
 @pytest.mark.parametrize("method", ["sudo", "su"])
@@ -161,7 +171,8 @@ def test_a_warm_interpreter_does_not_answer_for_a_wrong_password(both: Controlle
     assert ("Incorrect" if password else "Missing" if method == "sudo" else "msg") in message
     assert "'stdout': 'root'" not in message
     assert PASSWORD not in run.stdout
-    assert counts(both)["warm"] >= 3
+    # Core does not send modules by standard input where become demands a terminal, as with su.
+    assert counts(both)["warm"] >= (3 if method == "sudo" else 1)
 
 
 def test_sudo_that_demands_a_terminal(both: Controller) -> None:
@@ -209,7 +220,7 @@ def test_interrupt_ends_what_a_warm_module_started(both: Controller) -> None:
 
 
 def test_reset_connection_ends_the_interpreters(both: Controller) -> None:
-    parent = {"ansible.builtin.shell": "ps -o ppid= -p $PPID | tr -d ' '"}
+    parent = {"ansible.builtin.shell": "ps -o ppid= -p $(ps -o ppid= -p $PPID) | tr -d ' '"}  # beyond what stands for the shell of a start
     tasks = [{"name": "before", **parent}, {"name": "same", **parent}, {"ansible.builtin.meta": "reset_connection"}, {"name": "after", **parent}]
     run = both.tasks(*tasks).check()
     before, same, after = (run.result(name)["stdout"] for name in ("before", "same", "after"))
@@ -218,17 +229,18 @@ def test_reset_connection_ends_the_interpreters(both: Controller) -> None:
     both.tasks(ended).check()
 
 
-def test_a_group_given_meanwhile_is_there_after_a_reset(both: Controller) -> None:
+def test_a_group_given_by_one_task_is_there_in_the_next(both: Controller) -> None:
+    """As with a sudo of its own for each task."""
+    groups = {"ansible.builtin.command": "id -Gn", "become": True, "become_user": "fleet-a"}
     tasks = [
-        {"name": "before", "ansible.builtin.command": "id -Gn"},
-        {"name": "group", "become": True, "ansible.builtin.shell": "groupadd -f fleet-warm && usermod -aG fleet-warm ssm-user"},
-        {"name": "as itself", "ansible.builtin.command": "id -Gn", "become": True, "become_user": "ssm-user"},
-        {"ansible.builtin.meta": "reset_connection"},
-        {"name": "undo", "become": True, "ansible.builtin.shell": "gpasswd -d ssm-user fleet-warm && groupdel fleet-warm"},
+        {"name": "before", **groups},
+        {"name": "group", "become": True, "ansible.builtin.shell": "groupadd -f fleet-warm && usermod -aG fleet-warm fleet-a"},
+        {"name": "after", **groups},
+        {"name": "undo", "become": True, "ansible.builtin.shell": "gpasswd -d fleet-a fleet-warm && groupdel fleet-warm"},
     ]
-    run = both.tasks(*tasks).check()
+    run = both.tasks(*SETUP, *tasks).check()
     assert "fleet-warm" not in run.result("before")["stdout"].split()
-    assert "fleet-warm" in run.result("as itself")["stdout"].split()
+    assert "fleet-warm" in run.result("after")["stdout"].split()
 
 
 def test_a_death_of_the_interpreter_is_an_unknown_outcome(both: Controller) -> None:
@@ -259,10 +271,5 @@ def test_memory_on_the_node(both: Controller) -> None:
     both.tasks({"name": "many", "ansible.builtin.command": "true", "become": True, "loop": list(range(5))}).check()
     runner = {"name": "runner", "ansible.builtin.raw": "echo $PPID"}
     pid = both.tasks(runner).check().result("runner")["stdout"].strip()
-    script = (
-        "pids=$1; todo=$1; while [ -n \"$todo\" ]; do new=; for p in $todo; do new=\"$new $(pgrep -P $p | tr '\\n' ' ')\"; done; todo=$(echo $new); pids=\"$pids $todo\"; done;"
-        " for p in $pids; do awk '/^Pss:/ {print $2}' /proc/$p/smaps_rollup 2>/dev/null; done"
-    )
-    # Run cold and as root, under another runner's branch: the shells that measure are few kB each.
-    measured = both.tasks({"name": "memory", "ansible.builtin.raw": f"sh -c {json.dumps(script)} - {pid}", "become": True}).check().result("memory")
-    assert sum(map(int, measured["stdout"].split())) < 25_000
+    measured = both.tasks({"name": "memory", "ansible.builtin.raw": MEMORY.replace("RUNNER", pid), "become": True}).check().result("memory")
+    assert 10_000 < sum(map(int, measured["stdout"].split())) < 25_000
