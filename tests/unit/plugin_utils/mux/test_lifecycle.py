@@ -39,7 +39,33 @@ def test_a_harmless_request_is_retried_until_its_output_has_left() -> None:
     assert life.lost() is Verdict.UNKNOWN
 
 
-@given(st.lists(st.sampled_from(["handed_over", "lost", "output_passed_on"])), st.integers(0, 5))
+def test_a_refused_command_is_asked_for_again_only_while_nobody_has_seen_anything() -> None:
+    life = Lifecycle(0)
+    life.handed_over()
+    assert life.refused() is Verdict.RETRY
+    life.handed_over()
+    life.output_passed_on()
+    assert life.refused() is Verdict.REPEAT
+
+
+def test_a_command_that_nobody_waits_for_is_not_asked_for_again() -> None:
+    life = Lifecycle(3)
+    life.handed_over()
+    life.unwanted()
+    assert life.refused() is Verdict.NOTHING
+    life = Lifecycle(3, harmless=True)
+    life.unwanted()
+    assert life.lost() is Verdict.UNREACHABLE
+
+
+def test_a_finished_command_cannot_be_refused() -> None:
+    life = Lifecycle(3)
+    life.handed_over()
+    life.finished()
+    assert life.refused() is Verdict.NOTHING
+
+
+@given(st.lists(st.sampled_from(["handed_over", "lost", "output_passed_on", "unwanted"])), st.integers(0, 5))
 def test_a_command_is_handed_over_once_at_most(events: list[str], retries: int) -> None:
     life = Lifecycle(retries)
     deliveries = 0
@@ -52,6 +78,8 @@ def test_a_command_is_handed_over_once_at_most(events: list[str], retries: int) 
             deliveries += 1
         elif event == "output_passed_on":
             life.output_passed_on()
+        elif event == "unwanted":
+            life.unwanted()
         elif event == "lost":
             alive = life.lost() is Verdict.RETRY
     assert deliveries <= 1
