@@ -11,18 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ansible.playbook.play_context import PlayContext
-from ansible.plugins.loader import become_loader, connection_loader, init_plugin_loader
-
-from tests.integration.controller import COLLECTIONS
-
-_loaded = False
-
-
-def _load_collections() -> None:
-    global _loaded
-    if not _loaded:
-        init_plugin_loader([str(COLLECTIONS)])
-        _loaded = True
+from ansible.plugins.loader import become_loader, connection_loader
 
 
 def _decides_about_aws(name: str) -> bool:
@@ -37,7 +26,6 @@ class DirectConnection:
         self._variables = {"inventory_hostname": "node", "ansible_host": "node", **variables}
 
     def __enter__(self) -> DirectConnection:
-        _load_collections()
         self._saved = dict(os.environ)
         for name in [name for name in os.environ if _decides_about_aws(name)]:
             del os.environ[name]  # whoever runs the tests may have settings of their own

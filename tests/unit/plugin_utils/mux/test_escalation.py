@@ -8,20 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.plugins.loader import become_loader, get_shell_plugin, init_plugin_loader
+from ansible.plugins.loader import become_loader, get_shell_plugin
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import FrameType
-from tests.integration.controller import COLLECTIONS
 
 OUT, ERR, TTY = FrameType.STDOUT, FrameType.STDERR, FrameType.TTY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collections() -> None:
-    init_plugin_loader([str(COLLECTIONS)])
 
 
 def make(method: str, password: str | None = None) -> tuple[Escalation, Any]:
