@@ -378,6 +378,21 @@ options:
     ini:
       - section: fleet_ssm
         key: control_persist
+  max_sessions:
+    description:
+      - How many nodes may be connected at once. Of those that are idle, the ones used least recently are left when there are more.
+      - Nodes in use are never left for it, so it does not limit C(forks).
+      - V(0) means as many as open files allow.
+    type: int
+    default: 0
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_max_sessions
+    env:
+      - name: FLEET_SSM_MAX_SESSIONS
+    ini:
+      - section: fleet_ssm
+        key: max_sessions
   control_path_dir:
     description:
       - The folder of the socket of the process that holds the sessions. It is made with mode 0700.

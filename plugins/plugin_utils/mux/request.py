@@ -63,6 +63,7 @@ class ConnectionOptions:
     silence_timeout: int = 60
     connection_timeout: int = 30
     control_persist: int = 60
+    max_sessions: int = 0
     reconnection_retries: int = 3
     payload_size: int = 1024
     send_window: int = 2048
@@ -82,7 +83,7 @@ class ConnectionOptions:
         for name in ("silence_timeout", "connection_timeout", "payload_size", "send_window"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"the option '{name}' must be above 0")
-        for name in ("control_persist", "reconnection_retries"):
+        for name in ("control_persist", "max_sessions", "reconnection_retries"):
             if getattr(self, name) < 0:
                 raise OptionError(f"the option '{name}' must not be below 0")
 

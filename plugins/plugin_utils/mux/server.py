@@ -57,6 +57,7 @@ class Mux:
         self._started = time.time()
         self._persist = 60
         self._limit = _session_limit()
+        self._max_sessions = 0
         self._requests = 0
 
     async def serve(self) -> None:
@@ -106,6 +107,7 @@ class Mux:
         if options.mux_log:
             log_to(self.log, options.mux_log)
         self._persist = max(self._persist, options.control_persist) if self._routes else options.control_persist
+        self._max_sessions = options.max_sessions
         key = self._route_key(options, environment)
         route = self._routes.get(key)
         if route is None:
@@ -119,11 +121,13 @@ class Mux:
         return route.reset() if route is not None else False
 
     def make_room(self) -> None:
-        """Close the idle node used least recently, if as many are open as file descriptors allow."""
-        open_routes = [route for route in self._routes.values() if route.is_open]
-        if len(open_routes) >= self._limit:
-            idle = sorted((route for route in open_routes if route.idle_since is not None), key=lambda route: route.idle_since or 0.0)
-            for route in idle[: len(open_routes) - self._limit + 1]:
+        """Close the idle nodes used least recently, if more are open or being opened than may be."""
+        in_use = [route for route in self._routes.values() if route.is_open or route.is_opening]
+        excess = len(in_use) - min(self._limit, self._max_sessions or self._limit)
+        if excess > 0:
+            idle = [(since, route) for route in in_use if (since := route.idle_since) is not None]
+            for _since, route in sorted(idle, key=lambda found: found[0])[:excess]:
+                self.log.info("%s is closed: used least recently, and too many are open", route.node_id)
                 route.reset()
 
     # Life
@@ -176,11 +180,18 @@ class Mux:
                 if route.is_open or route.busy:
                     used = True
                 elif route.forgettable(now):
-                    del self._routes[key]
+                    self._forget(key)
+            self.make_room()
             if not used and now - self._last_used >= self._persist:
                 self.stop("unused")
             if not self._still_reachable() and not used:
                 self.stop("the socket is gone")
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        """Drop a route, and its identity with the last of its routes: automation brings other credentials with every job."""
+        del self._routes[key]
+        if not any(other[0] == key[0] for other in self._routes):
+            self._identities.pop(key[0], None)
 
     def _still_reachable(self) -> bool:
         try:

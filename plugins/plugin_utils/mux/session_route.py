@@ -56,7 +56,7 @@ class Surroundings(Protocol):
     """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
 
     def make_room(self) -> None:
-        """Called before a node is opened."""
+        """Called while a node is being opened."""
 
 
 class SessionRoute:
@@ -129,9 +129,19 @@ class SessionRoute:
     # What the mux asks
 
     @property
+    def node_id(self) -> str:
+        """Once it is known."""
+        return self._node_id
+
+    @property
     def is_open(self) -> bool:
         """Whether a session is open."""
         return self._channel is not None or bool(self._old)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a session is on its way."""
+        return self._opening is not None
 
     @property
     def busy(self) -> bool:
