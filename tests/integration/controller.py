@@ -141,3 +141,22 @@ def run_mux(environment: Mapping[str, str], *arguments: str) -> subprocess.Compl
 def stop_mux(home: Path, environment: Mapping[str, str]) -> None:
     """End the mux of a home directory and what it holds open."""
     run_mux({"PATH": os.environ["PATH"], **environment, "HOME": str(home)}, "stop")
+
+
+def mux_processes(home: Path) -> list[int]:
+    """Process ids of the muxes that serve a home directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (process / "cmdline").read_bytes().split(b"\0"), (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if b"serve" in command and any(word.endswith(b"mux") for word in command) and f"HOME={home}".encode() in environment:
+            found.append(int(process.name))
+    return found
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident memory that a process has ever had, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

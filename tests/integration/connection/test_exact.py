@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 
-from tests.integration.controller import Controller
+from tests.integration.controller import Controller, mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
 
 Connect = Callable[..., DirectConnection]
@@ -162,24 +162,10 @@ def test_two_hundred_megabytes_of_output(connect: Connect) -> None:
     seed = "openssl enc -aes-128-ctr -pass pass:fleet -nosalt -in /dev/zero 2>/dev/null | head -c 200000000"
     expected = connection.execute(f"{seed} | sha256sum")[1].split()[0].decode()
     connection.execute("true")
-    before = _mux_memory()
+    (mux,) = mux_processes(Path(os.environ["HOME"]))
+    before = peak_memory(mux)
     status, stdout, _unused = connection.execute(seed)
     assert status == 0
     assert len(stdout) == 200_000_000
     assert hashlib.sha256(stdout).hexdigest() == expected
-    assert _mux_memory() - before <= 32 << 20
-
-
-def _mux_memory() -> int:
-    """Peak resident bytes of the mux that this process talks to."""
-    home = os.environ["HOME"]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes()
-            command = (process / "cmdline").read_bytes()
-            status = (process / "status").read_text()
-        except OSError:
-            continue
-        if b"mux" in command and f"HOME={home}".encode() in environment.split(b"\0"):
-            return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    raise AssertionError("no mux runs for this controller")
+    assert peak_memory(mux) - before <= 32 << 20
