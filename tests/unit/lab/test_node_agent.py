@@ -53,7 +53,7 @@ def test_acknowledgements_are_those_of_the_real_agent(name):
 
 
 def test_message_ids_are_random_uuids():
-    ids = {uuid.UUID(message.id_text(message.new_message_id()).decode()) for _ in range(100)}
+    ids = {uuid.UUID(message.id_text(message.new_message_id()).decode()) for _unused in range(100)}
     assert len(ids) == 100
     assert {made.version for made in ids} == {4}
     assert {made.variant for made in ids} == {uuid.RFC_4122}
@@ -149,7 +149,7 @@ def valid(data: bytes) -> bool:
 def test_filter_for_utf_8_is_the_rule():
     dice = random.Random(1)
     alphabet = [b"a", b"\x80", b"\xbf", b"\xbd", b"\xc3", b"\xe2", b"\xef", b"\xf0", b"\xff", b"\xef\xbf\xbd", "é€😀".encode()]
-    for _ in range(20000):
+    for _unused in range(20000):
         data = b"".join(dice.choices(alphabet, k=dice.randint(0, 9)))
         assert utf8.pass_on(data) == by_characters(data), data
 
