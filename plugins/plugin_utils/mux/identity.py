@@ -231,16 +231,24 @@ class Identity:
         with self._lock:
             client = self._clients.get(service)
             if client is None:
-                session = self._session(self._credentials)
-                client = session.create_client(
-                    service,
-                    region_name=settings.region,
-                    endpoint_url=settings.endpoints.get(service),
-                    verify=settings.network.verify,
-                    config=self._config(settings, service),
-                )
-                self._clients[service] = client
+                client = self._clients[service] = self._make_client(service, settings, self._credentials)
             return client
+
+    def _make_client(self, service: str, settings: Settings, credentials: Any) -> Any:
+        """A client, and the way to the endpoint that it has in its partition and variant: known only once it is made."""
+        proxies: dict[str, str] = {}
+        while True:
+            client = self._session(credentials).create_client(
+                service,
+                region_name=settings.region,
+                endpoint_url=settings.endpoints.get(service),
+                verify=settings.network.verify,
+                config=self._config(settings, proxies),
+            )
+            wanted = settings.network.botocore_proxies(client.meta.endpoint_url)
+            if wanted == proxies:
+                return client
+            proxies = wanted
 
     def _resolve(self) -> Settings:
         with self._lock:
@@ -276,11 +284,7 @@ class Identity:
         if settings is None or self.key.role_arn is None:
             raise AssertionError
         base = self._renew_base()
-        session = self._session(botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
-        client = session.create_client(
-            "sts", region_name=settings.region, endpoint_url=settings.endpoints.get("sts"), verify=settings.network.verify,
-            config=self._config(settings, "sts"),
-        )
+        client = self._make_client("sts", settings, botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
         parameters = {"RoleArn": self.key.role_arn, "RoleSessionName": self.key.role_session_name or _session_name(self.environment)}
         if self.key.external_id:
             parameters["ExternalId"] = self.key.external_id
@@ -356,12 +360,12 @@ class Identity:
         session.register_component("credential_provider", _Fixed(credentials))
         return session
 
-    def _config(self, settings: Settings, service: str) -> Any:
+    def _config(self, settings: Settings, proxies: Mapping[str, str]) -> Any:
         from botocore.config import Config
 
         return Config(
             retries={"total_max_attempts": 1, "mode": "standard"},  # repeats are decided here, by what a call means
-            proxies=settings.network.botocore_proxies(settings.address(service)),
+            proxies=dict(proxies),
             use_fips_endpoint=settings.use_fips,
             use_dualstack_endpoint=settings.use_dualstack,
             max_pool_connections=_THREADS,

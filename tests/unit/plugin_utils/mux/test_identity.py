@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import socket
 import sys
 import threading
 import urllib.parse
@@ -227,6 +228,83 @@ def test_equal_inputs_are_one_identity_and_secrets_are_not_shown() -> None:
     assert IdentityKey.of(options, environment) == IdentityKey.of(other, dict(environment))
     assert IdentityKey.of(options, environment) != IdentityKey.of(options, {})
     assert "hidden" not in repr(IdentityKey.of(options, environment))
+
+
+# Endpoints: what a proxy is asked for
+
+
+class Refusing:
+    """A proxy that refuses, and keeps in mind what it was asked for; so nothing leaves this machine."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                proxy.asked.append(self.path)
+                self.send_error(403)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def refusing() -> Iterator[Refusing]:
+    proxy = Refusing()
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "endpoint"),
+    [
+        ({"region": "eu-central-1"}, {}, "ssm.eu-central-1.amazonaws.com"),
+        ({"region": "cn-north-1"}, {}, "ssm.cn-north-1.amazonaws.com.cn"),
+        ({"region": "us-gov-west-1"}, {}, "ssm.us-gov-west-1.amazonaws.com"),
+        ({"region": "us-east-1", "use_fips": True}, {}, "ssm-fips.us-east-1.amazonaws.com"),
+        ({"region": "us-east-1", "use_dualstack": True}, {}, "ssm.us-east-1.api.aws"),
+        ({"region": "us-east-1", "use_fips": True, "use_dualstack": True}, {}, "ssm-fips.us-east-1.api.aws"),
+        ({"region": "us-east-1"}, {"AWS_USE_FIPS_ENDPOINT": "true"}, "ssm-fips.us-east-1.amazonaws.com"),
+        ({"region": "us-east-1", "use_fips": False}, {"AWS_USE_FIPS_ENDPOINT": "true"}, "ssm.us-east-1.amazonaws.com"),
+        ({"region": None}, {"AWS_REGION": "cn-northwest-1"}, "ssm.cn-northwest-1.amazonaws.com.cn"),
+        ({"region": "us-east-1", "endpoint_url": "https://vpce-1.example"}, {}, "vpce-1.example"),
+        ({"region": "us-east-1"}, {"AWS_ENDPOINT_URL_SSM": "https://vpce-2.example"}, "vpce-2.example"),
+        ({"region": "us-east-1", "role_arn": "arn:aws:iam::2:role/R"}, {}, "sts.us-east-1.amazonaws.com"),
+        ({"region": "cn-north-1", "role_arn": "arn:aws-cn:iam::2:role/R"}, {}, "sts.cn-north-1.amazonaws.com.cn"),
+        ({"region": "us-east-1", "role_arn": "arn:aws:iam::2:role/R", "use_fips": True}, {}, "sts-fips.us-east-1.amazonaws.com"),
+        ({"region": "us-east-1", "role_arn": "arn:aws:iam::2:role/R", "endpoint_url": "https://vpce-1.example"}, {}, "sts.us-east-1.amazonaws.com"),
+    ],
+)
+async def test_the_endpoint_of_partition_and_variant_is_asked(
+    refusing: Refusing, options: dict[str, Any], environment: dict[str, str], endpoint: str
+) -> None:
+    with pytest.raises((botocore.exceptions.ProxyConnectionError, CredentialsError)):
+        await look(identity({**keys("ONE"), "HTTPS_PROXY": refusing.url, **environment}, **options))
+    assert refusing.asked == [f"{endpoint}:443"]
+
+
+@pytest.mark.parametrize(
+    ("options", "exception"), [({"region": "cn-north-1"}, ".amazonaws.com.cn"), ({"region": "us-east-1", "use_dualstack": True}, "ssm.us-east-1.api.aws")]
+)
+async def test_exceptions_from_the_proxy_are_those_of_the_real_endpoint(
+    refusing: Refusing, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], exception: str
+) -> None:
+    def nowhere(*_: Any, **__: Any) -> Any:
+        raise OSError("no way out")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(botocore.exceptions.EndpointConnectionError):
+        await look(identity({**keys("ONE"), "HTTPS_PROXY": refusing.url, "NO_PROXY": exception}, **options))
+    assert refusing.asked == []
 
 
 # Targets
