@@ -18,7 +18,6 @@ from ..runner.warm.payload import Recipes, errand, split
 from ..runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
 from .work import Exec
 
-
 _REFUSED = "refused"
 
 

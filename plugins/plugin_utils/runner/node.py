@@ -60,6 +60,7 @@ HIGHEST_FD = 1000  # select() takes 1,024
 ENDING_SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 
 now = time.monotonic
+runner = None  # for what LOAD brings: there, the Runner
 
 
 class HangUp(Exception):

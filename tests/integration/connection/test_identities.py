@@ -70,7 +70,7 @@ def test_profile(lab: Lab, own_connect: Connect, by: str) -> None:
 
 
 def test_profile_that_does_not_exist(lab: Lab, own_connect: Connect) -> None:
-    with pytest.raises(AnsibleConnectionFailure, match="profile.*nope"):
+    with pytest.raises(AnsibleConnectionFailure, match=r"profile.*nope"):
         own_connect(environment=without_keys(lab), ansible_ssm_profile="nope").execute("true")
 
 

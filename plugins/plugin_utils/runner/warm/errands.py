@@ -70,4 +70,6 @@ def remove_temporary(path):
 
 
 ERRANDS = {b"mkdtemp": make_temporary, b"chmod": change_mode, b"remove": remove_temporary}
-runner.handlers[ERRAND] = run_errand
+
+if runner:
+    runner.handlers[ERRAND] = run_errand

@@ -486,4 +486,5 @@ def fields(data):
         yield data[at - size : at]
 
 
-keeper = Keeper(runner)
+if runner:
+    keeper = Keeper(runner)

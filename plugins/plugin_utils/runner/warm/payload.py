@@ -42,6 +42,7 @@ _ASSIGNMENT = re.compile(rf"(?P<name>[A-Za-z_]\w*)=(?P<value>(?:{_WORD}|'[^']*'|
 _INTERPRETER = re.compile(r"/(?:[\w.+-]+/)*python[\d.]*", re.ASCII)
 _PAUSE: Final = " && sleep 0"
 
+
 @dataclass(frozen=True)
 class _Become:
     before: str

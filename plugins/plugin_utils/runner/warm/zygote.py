@@ -23,9 +23,9 @@ The data file holds the job's own part, which only the child reads (it has the m
 """
 
 if __name__ != "zygote":  # else on the node, where library.py came before
-    from .library import PATH, Lender, Library, read, unpack
+    from .library import MOST_SOURCE, Lender, Library, digest, read, unpack
 
-    MAIN, SUCCESS, AGE = {}, "", 0.0
+    MAIN, SUCCESS, AGE, PATH = {}, "", 0.0, []
 
 import _imp
 import _signal as signal
@@ -218,7 +218,7 @@ class Zygote:
     def end(self):
         """The keeper is gone. What it told to end, ends; other jobs outlive it, as commands would."""
         deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline and any([self.kill(pid, 0) for pid in self.told.values()]):
+        while time.monotonic() < deadline and True in [self.kill(pid, 0) for pid in self.told.values()]:
             time.sleep(0.05)
             try:
                 os.waitpid(-1, os.WNOHANG)
