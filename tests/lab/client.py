@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 from .environment import environment, write_inventory
 from .model import NodeKind
+from .nodes.user_namespace import remove_tree
 from .proxy import Proxy
 from .spec import LabSpec, NodeDefinition, default_nodes
 
@@ -244,7 +244,7 @@ class Lab:
             process.kill()
             process.wait()
         if not os.environ.get("FLEET_SSM_KEEP_LAB"):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_tree(self.folder)
 
     def _await_ready(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

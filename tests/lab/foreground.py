@@ -18,6 +18,7 @@ from rich.text import Text
 
 from .client import ControlClient
 from .environment import environment, write_inventory
+from .nodes.user_namespace import missing
 from .request_log import LoggedRequest
 from .server import remove_folder, serve
 from .spec import LabSpec
@@ -78,6 +79,8 @@ class Display:
         out.print(f"environment   source {self._env_file}", soft_wrap=True, highlight=False)
         out.print(f"inventory     {self._inventory}", soft_wrap=True, highlight=False)
         out.print(f"requests      {self._known['folder']}/requests.jsonl", soft_wrap=True, highlight=False)
+        if lack := missing():
+            out.print(lack, style="yellow", soft_wrap=True)
         out.print("More commands: python -m tests.lab --help. Ctrl-C ends the lab and leaves nothing.", soft_wrap=True)
 
     def _table(self) -> Table:

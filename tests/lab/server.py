@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ from .dispatch import Dispatcher
 from .environment import describe
 from .fleet import Fleet
 from .model import Endpoints
+from .nodes.user_namespace import remove_tree
 from .request_log import LoggedRequest, RequestLog
 from .settings import Settings
 from .spec import LabSpec
@@ -170,4 +170,4 @@ def _raise_file_limit() -> None:
 
 def remove_folder(folder: Path) -> None:
     """Delete a lab's folder; what belongs to a mount that a node left is not followed."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)

@@ -36,6 +36,7 @@ from .kernel import (
     unshare,
 )
 from .root import RootSpec, enter, prepare
+from .user_namespace import become_root
 
 REBOOT = 133  #: exit status that asks for another start, as of systemd-nspawn
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -270,6 +271,9 @@ def main() -> int:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)
+    if os.geteuid() != 0:
+        become_root()
+        die_with_parent()  # another user has another parent's wishes
     prepare(config.root)
     context = None
     if config.agent is not None:

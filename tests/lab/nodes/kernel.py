@@ -22,6 +22,7 @@ CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWUTS = 0x4000000
 CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 
 _PR_SET_PDEATHSIG = 1
@@ -57,9 +58,9 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: st
     _check(result, f"mount {kind or 'bind'} {source} on {target}")
 
 
-def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
-    """Bind-mount a file or a tree without what is mounted below it."""
-    mount(str(source), target, flags=MS_BIND)
+def bind(source: Path, target: Path, *, read_only: bool = False, recursive: bool = False) -> None:
+    """Bind-mount a file or a tree; with `recursive` also what is mounted below it."""
+    mount(str(source), target, flags=MS_BIND | (MS_REC if recursive else 0))
     if read_only:
         mount(str(source), target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Process nodes: our agent in namespaces of its own, over an overlay of the host's root. Needs root, and little else."""
+"""Process nodes: our agent in namespaces of its own, over an overlay of the host's root, as root or in a user namespace."""
 
 from __future__ import annotations
 
@@ -41,8 +41,6 @@ class ProcessNode(Supervisor):
     async def start(self) -> None:
         if self._process is not None:
             return
-        if os.geteuid() != 0:
-            raise NodeError(f"{self._spec.name}: process nodes need root for their namespaces; run the lab as root")
         self._status = NodeStatus.STARTING
         self.directory.mkdir(parents=True, exist_ok=True)
         self._up.clear()

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shell commands that give a node the users of its description, with their sudo and doas rules, and that start an sshd."""
+"""Shell commands that give a node the users of its description, with their sudo and doas rules."""
 
 from __future__ import annotations
 
@@ -39,37 +39,3 @@ def write_file(path: str, text: str) -> list[str]:
     """Commands that write a text file."""
     name = shlex.quote(path)
     return [f"mkdir -p $(dirname {name})", f"printf '%s\\n' {shlex.quote(text.rstrip())} > {name}"]
-
-
-def sshd_script(port: int, authorized_key: str) -> str:
-    """Shell commands that start an sshd; host keys and configuration are the node's own."""
-    return f"""
-id ssm-user >/dev/null 2>&1 || {{
-    useradd -m ssm-user
-    echo 'ssm-user ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ssm-agent-users
-    chmod 440 /etc/sudoers.d/ssm-agent-users
-}}
-for home in /root /home/ssm-user; do
-    install -d -m 700 $home/.ssh
-    printf '%s\\n' {shlex.quote(authorized_key.strip())} > $home/.ssh/authorized_keys
-done
-chown -R ssm-user: /home/ssm-user/.ssh
-mkdir -p /run/sshd
-[ -e /etc/ssh/lab_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/lab_key
-cat > /etc/ssh/lab_config <<'END'
-Port {port}
-ListenAddress 127.0.0.1
-HostKey /etc/ssh/lab_key
-PidFile /run/sshd-lab.pid
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM yes
-StrictModes no
-MaxStartups 100
-MaxSessions 100
-AcceptEnv LANG LC_*
-Subsystem sftp internal-sftp
-END
-/usr/sbin/sshd -f /etc/ssh/lab_config
-"""

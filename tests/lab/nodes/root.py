@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .borrowed import borrow, layered, mount_layers
 from .kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, bind, enter_root, make_private, mount
+from .overlay import hides, make_opaque, whiteout
+from .user_namespace import in_user_namespace, only_root
 
 _SYSTEM = {"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "media", "mnt", "opt", "sbin", "srv", "usr", "var"}
 _MOUNTED = {"dev", "proc", "run", "sys", "tmp"}
@@ -57,7 +60,7 @@ class RootSpec:
 
 
 def prepare(spec: RootSpec) -> None:
-    """Make the writable layer, once in a node's life; needs root."""
+    """Make the writable layer, once in a node's life; as root, be it of a user namespace."""
     upper = spec.directory / "upper"
     if upper.exists():
         return
@@ -65,20 +68,24 @@ def prepare(spec: RootSpec) -> None:
     draft.mkdir(parents=True, exist_ok=True)
     draft.chmod(0o755)
     (spec.directory / "work").mkdir(exist_ok=True)
-    for name in sorted(os.listdir("/")):
+    for name in sorted(os.listdir("/")) if not in_user_namespace() else ():
         if name not in _SYSTEM | _MOUNTED | {"home", "root"}:
-            _whiteout(draft / name)
+            whiteout(draft / name)
     for name, mode in _EMPTY.items():
-        _opaque(draft / name, mode)
+        make_opaque(draft / name, mode)
     if Path("/usr/bin/python3").exists():
         for name in ("bin", "etc", "lib", "sbin", "share"):
-            _opaque(draft / "usr/local", 0o755)
+            make_opaque(draft / "usr/local", 0o755)
             (draft / "usr/local" / name).mkdir(exist_ok=True)
     for path in spec.hidden:
         _hide(draft, path)
     if not spec.python:
         for path in _pythons():
             _hide(draft, path)
+    if in_user_namespace():
+        make_opaque(draft / "var/log", 0o755)
+        make_opaque(draft / "etc/sudoers.d", 0o750)
+        borrow(draft)
     _write_files(draft, spec)
     draft.rename(upper)
 
@@ -107,12 +114,16 @@ def enter(spec: RootSpec, boot_id: str) -> None:
 def _mount_overlay(directory: Path, root: Path) -> None:
     options = f"lowerdir=/,upperdir={directory}/upper,workdir={directory}/work"
     try:
-        mount("overlay", root, "overlay", 0, options)
+        if in_user_namespace():
+            mount_layers(directory, root)
+        else:
+            mount("overlay", root, "overlay", 0, options)
     except OSError as error:
         raise RootError(
             error.errno,
             f"{error.strerror}; the node's directory must be on a file system that can be an overlay's upper layer "
-            "(ext4, xfs, btrfs, tmpfs; not another overlay, as in a container): set the lab's directory to one",
+            "(ext4, xfs, btrfs, tmpfs; not another overlay, as in a container): set the lab's directory to one, by TMPDIR. "
+            "Without root it also takes Linux 5.11, and for a tmpfs 6.6",
         ) from error
 
 
@@ -120,7 +131,10 @@ def _mount_kernel(root: Path) -> None:
     """/proc of this pid namespace, /sys to read, and a /dev with its own terminals."""
     mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     bind(root / "proc/sys", root / "proc/sys", read_only=True)  # it would be the host's kernel that changes
-    mount("sysfs", root / "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
+    if in_user_namespace():
+        bind(Path("/sys"), root / "sys", recursive=True)  # a new one is for the owner of the network
+    else:
+        mount("sysfs", root / "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY)
     dev = root / "dev"
     mount("tmpfs", dev, "tmpfs", MS_NOSUID, "mode=755")
     for name in _DEVICES:
@@ -128,7 +142,8 @@ def _mount_kernel(root: Path) -> None:
         bind(Path("/dev") / name, dev / name)
     for name in ("pts", "shm"):
         (dev / name).mkdir()
-    mount("devpts", dev / "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
+    group = "" if only_root() else ",gid=5"
+    mount("devpts", dev / "pts", "devpts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=620{group}")
     mount("tmpfs", dev / "shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     for name, target in (
         ("ptmx", "pts/ptmx"),
@@ -140,23 +155,14 @@ def _mount_kernel(root: Path) -> None:
         (dev / name).symlink_to(target)
 
 
-def _whiteout(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
-
-
-def _opaque(path: Path, mode: int) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(mode)
-    os.setxattr(path, "trusted.overlay.opaque", b"y")
-
-
 def _hide(upper: Path, path: Path) -> None:
     """Put a whiteout over a place of the host, unless it is below what is hidden already."""
+    if in_user_namespace() and path.parts[1] not in layered():
+        return
     place = upper
     for part in path.parts[1:-1]:
         place = place / part
-        if place.is_char_device() or (place.is_dir() and "trusted.overlay.opaque" in os.listxattr(place)):
+        if hides(place):
             return
         if not place.exists():
             original = Path("/") / place.relative_to(upper)
@@ -165,7 +171,7 @@ def _hide(upper: Path, path: Path) -> None:
             place.mkdir(mode=stat.S_IMODE(original.stat().st_mode))
     place = place / path.name
     if not os.path.lexists(place) and os.path.lexists(path):
-        _whiteout(place)
+        whiteout(place)
 
 
 def _pythons() -> Iterator[Path]:

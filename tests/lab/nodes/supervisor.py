@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ..model import Endpoints, NodeSpec, NodeStatus
 from .agent.config import AgentConfig
-from .provision import sshd_script
 
 _NSENTER = ("nsenter", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd")
 _ENTER_ENVIRONMENT = (
@@ -52,6 +51,7 @@ class Supervisor:
             raise NodeError(f"{self._spec.name} is not running")
         return [
             *_NSENTER,
+            *(["--user", "--preserve-credentials"] if os.geteuid() != 0 else []),
             *(["--time"] if Path(f"/proc/{self._pid}/ns/time").exists() else []),
             "--target",
             str(self._pid),
@@ -75,10 +75,6 @@ class Supervisor:
         if process.returncode != 0:
             raise NodeError(f"{self._spec.name}: {shlex.quote(script)}: {output.decode(errors='replace')[-2000:]}")
         return output.decode(errors="replace")
-
-    async def start_sshd(self, port: int, authorized_key: str) -> None:
-        """An sshd of the node's own on a loopback port; the key opens root and ssm-user."""
-        await self.run(sshd_script(port, authorized_key))
 
     def last_words(self) -> str:
         """The last line of the node's log, for errors."""

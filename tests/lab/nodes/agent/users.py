@@ -34,6 +34,10 @@ def account_of(order: SessionOrder) -> Account:
         if order.run_as_enabled:
             raise DocumentError("the agent must run as root to use RunAs")
         return Account(None, None, (), os.environ.get("HOME"))
+    if only_root():
+        if order.run_as_enabled:
+            raise DocumentError("this node has no user but root")
+        return Account(None, None, (), "/root")
     name = DEFAULT_USER
     if order.run_as_enabled:
         name = order.run_as.strip()
@@ -48,6 +52,11 @@ def account_of(order: SessionOrder) -> Account:
         raise DocumentError("invalid uid and gid")
     # HOME is guessed from the name, whatever the user database says: the agent does so.
     return Account(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)), f"/home/{name}")
+
+
+def only_root() -> bool:
+    """Whether no other user can be: the agent runs in a user namespace with a single id."""
+    return Path("/proc/self/uid_map").read_text().split()[2:] == ["1"]
 
 
 def _exists(name: str) -> bool:
