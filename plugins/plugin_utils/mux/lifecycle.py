@@ -59,6 +59,11 @@ class Lifecycle:
         self._harmless = False
         self._seen = True
 
+    def input_passed_on(self) -> None:
+        """Some of its input was given to a channel, and is here no more."""
+        self._harmless = False
+        self._seen = True
+
     def unwanted(self) -> None:
         """Nobody waits for its result any more."""
         self._wanted = False

@@ -196,8 +196,10 @@ class NodeChannel:
         while (room := min(self.runner.writable(number), _INPUT_STEP)) and (piece := work.take_input(room)):
             self.runner.stdin(number, piece)
             moved += len(piece)
-        if moved and not work.input_ended:
-            work.sink.credit(moved)
+        if moved:
+            work.lifecycle.input_passed_on()
+            if not work.input_ended:
+                work.sink.credit(moved)
         if work.tty_input:
             self.runner.tty_input(number, bytes(work.tty_input))
             work.tty_input.clear()

@@ -39,6 +39,13 @@ def test_a_harmless_request_is_retried_until_its_output_has_left() -> None:
     assert life.lost() is Verdict.UNKNOWN
 
 
+def test_input_that_has_gone_cannot_be_sent_again() -> None:
+    life = Lifecycle(5, harmless=True)
+    life.handed_over()
+    life.input_passed_on()
+    assert life.lost() is Verdict.UNKNOWN
+
+
 def test_a_refused_command_is_asked_for_again_only_while_nobody_has_seen_anything() -> None:
     life = Lifecycle(0)
     life.handed_over()
