@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from tests.lab import Lab
+from tests.lab.nodes.user_namespace import remove_tree
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -186,4 +186,4 @@ def test_nothing_is_left_when_its_owner_or_the_server_itself_is_killed(victim: s
     if victim == "owner":
         eventually(lambda: not Path(folder).exists())
     else:
-        shutil.rmtree(folder)  # nobody is left who could
+        remove_tree(Path(folder))  # nobody is left who could
