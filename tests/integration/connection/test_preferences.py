@@ -129,8 +129,7 @@ def test_a_run_as_user_that_does_not_exist_is_named(own_connect: Connect, prefer
         own_connect(ansible_ssm_connection_timeout=15).execute("true")
 
 
-@pytest.mark.parametrize("shell", ["/bin/false", "/usr/bin/not-posix"])
-@pytest.mark.parametrize("document", ["auto", PREFERENCES])
+@pytest.mark.parametrize(("shell", "document"), [("/bin/false", "auto"), ("/usr/bin/not-posix", PREFERENCES)])
 def test_the_shell_of_the_user_does_not_matter(lab: Lab, own_connect: Connect, prefer: Prefer, shell: str, document: str) -> None:
     user(lab, "printf '#!/bin/sh\\necho no POSIX shell >&2; exit 9\\n' > /usr/bin/not-posix; chmod 755 /usr/bin/not-posix")
     user(lab, f"userdel -r carol 2>/dev/null; useradd -m -s {shell} carol")
