@@ -266,6 +266,7 @@ def test_repeated_tasks_are_short_on_the_wire(both: Controller) -> None:
     assert counts(both)["warm"] == 11
 
 
+@pytest.mark.slow
 def test_memory_on_the_node(both: Controller) -> None:
     """All processes of a session, in steady use: at most 25 MB."""
     both.tasks({"name": "many", "ansible.builtin.command": "true", "become": True, "loop": list(range(5))}).check()
