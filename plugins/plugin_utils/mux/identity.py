@@ -130,7 +130,7 @@ class Identity:
         self.key = key
         self.environment = dict(key.environment)
         self._paces = paces
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # calls of other threads forget what was resolved at any time
         self._base: dict[str, Any] | None = None
         self._settings: Settings | None = None
         self._clients: dict[str, Any] = {}
@@ -195,10 +195,9 @@ class Identity:
         return errors.explain(error, action=action, resource=resource, who=self.label, region=self.region)
 
     def forget_credentials(self) -> None:
-        """Resolve everything again at the next call."""
+        """Resolve everything again at the next call; until then the settings are those that were known."""
         with self._lock:
             self._base = None
-            self._settings = None
             self._credentials = None
             self._clients.clear()
 
@@ -227,8 +226,8 @@ class Identity:
         return self._paces.setdefault((f"{service}:{action}", account, self.region or ""), Pace())
 
     def _client(self, service: str) -> Any:
-        settings = self._resolve()
         with self._lock:
+            settings = self._resolve()
             client = self._clients.get(service)
             if client is None:
                 client = self._clients[service] = self._make_client(service, settings, self._credentials)
@@ -252,7 +251,7 @@ class Identity:
 
     def _resolve(self) -> Settings:
         with self._lock:
-            if self._settings is not None:
+            if self._settings is not None and self._credentials is not None:
                 return self._settings
             base = self._base = self._base_credentials()
             found = base["Settings"]
@@ -267,7 +266,7 @@ class Identity:
                 use_dualstack=bool(found.get("use_dualstack") if self.key.use_dualstack is None else self.key.use_dualstack),
                 network=network,
             )
-            refresh = self._assume_role if self.key.role_arn else self._renew_base
+            refresh = functools.partial(self._assume_role, self._settings) if self.key.role_arn else self._renew_base
             import botocore.credentials
 
             self._credentials = botocore.credentials.DeferredRefreshableCredentials(refresh, "fleet-ssm")
@@ -277,11 +276,10 @@ class Identity:
         base, self._base = self._base or self._base_credentials(), None  # what was just resolved is used once
         return _metadata(base["AccessKeyId"], base["SecretAccessKey"], base.get("SessionToken"), base.get("Expiration"))
 
-    def _assume_role(self) -> dict[str, str | None]:
+    def _assume_role(self, settings: Settings) -> dict[str, str | None]:
         import botocore.credentials
 
-        settings = self._settings
-        if settings is None or self.key.role_arn is None:
+        if self.key.role_arn is None:
             raise AssertionError
         base = self._renew_base()
         client = self._make_client("sts", settings, botocore.credentials.Credentials(base["access_key"], base["secret_key"], base["token"]))
@@ -325,10 +323,11 @@ class Identity:
         return _ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
 
     def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        settings = self._resolve()
-        if self._credentials is None:
+        with self._lock:
+            settings, credentials = self._resolve(), self._credentials
+        if credentials is None:
             raise AssertionError
-        frozen = self._credentials.get_frozen_credentials()
+        frozen = credentials.get_frozen_credentials()
         environment = {name: value for name, value in self.environment.items() if not name.startswith("AWS_")}
         environment.update(
             {
