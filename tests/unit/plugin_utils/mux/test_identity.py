@@ -187,6 +187,21 @@ async def test_expired_keys_are_looked_up_again_once(serve: Serve, tmp_path: Pat
     assert endpoint.keys == ["OLD", "NEW"]
 
 
+async def test_calls_under_way_survive_that_another_one_looks_the_keys_up_again(serve: Serve, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    text = "[ops]\naws_access_key_id = OLD\naws_secret_access_key = x\naws_session_token = t\n"
+    credentials.write_text(text)
+    endpoint = serve(lambda _action, key, _parameters: (400, {"__type": "ExpiredTokenException"}) if key == "OLD" else (200, {"InstanceInformationList": []}))
+    who = identity({"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "HOME": str(tmp_path)}, endpoint_url=endpoint.url, profile="ops")
+    await who.settings()
+    credentials.write_text(text.replace("OLD", "NEW"))
+    looks = [asyncio.ensure_future(look(who)) for _number in range(8)]
+    while not all(future.done() for future in looks):
+        assert who.known_settings.region == "eu-central-1"
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*looks)
+
+
 async def test_keys_that_stay_expired_are_an_error_after_two_calls(serve: Serve) -> None:
     endpoint = serve(lambda *_: (400, {"__type": "ExpiredTokenException", "message": "expired"}))
     with pytest.raises(botocore.exceptions.ClientError, match="expired"):
