@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections import deque
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final, Literal
 
@@ -33,8 +34,11 @@ _ENCRYPTED: Final = frozenset({wire.OUTPUT, wire.STDERR, wire.EXIT_CODE})
 _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {wire.OUTPUT: "stdout", wire.STDERR: "stderr", wire.ERROR: "stderr"}
 # Frames given out at once, so that a full window does not delay acknowledgements that become due meanwhile.
 _BATCH: Final = 128
-# Acknowledgements that may have been lost with a websocket; an agent that misses one resends at most ten messages a second.
-_REPEATED: Final = 128
+# Acknowledgements that may have been lost with a websocket, about as many as there are messages under way in much output. An
+# agent that misses them resends ten messages a second, so that what is really missing would come after minutes.
+_REPEATED: Final = 1024
+# Messages that come once more, with none between them that does not: one is nothing unusual.
+_MISSED: Final = 2
 _LOW_HALF: Final = (1 << 64) - 1
 
 
@@ -65,7 +69,8 @@ class DataChannel:
         self._pace = Pace()
         self._outgoing = Outgoing(self.settings.initial_window, self.settings.max_window)
         self._acknowledgements: list[bytes] = []
-        self._acknowledged: deque[tuple[int, bytes]] = deque(maxlen=_REPEATED)
+        self._acknowledged: deque[bytes] = deque(maxlen=_REPEATED)  # sequence number and message id, packed: there are many
+        self._repetitions = 0
         self._control: deque[tuple[int, bytes]] = deque()
         self._data = ByteQueue()
         self._handshake = _Handshake.NONE
@@ -154,7 +159,7 @@ class DataChannel:
 
     def reconnected(self, now: float) -> None:
         """A new websocket is open: send again what is not acknowledged, and what acknowledgements may have been lost."""
-        self._acknowledgements = [self._acknowledgement(*received, now) for received in self._acknowledged]
+        self._acknowledgements = list(self._acknowledge_again(now))
         self._outgoing.reconnected()
 
     # Figures
@@ -186,6 +191,13 @@ class DataChannel:
     def _acknowledgement(self, sequence: int, message_id: bytes, now: float) -> bytes:
         return self._encode(wire.ACKNOWLEDGE, 0, wire.UNSEQUENCED, 0, acknowledgement_of(wire.OUTPUT_STREAM_DATA, sequence, message_id), now)
 
+    def _acknowledge_again(self, now: float, after: int = -1) -> Iterator[bytes]:
+        """Acknowledgements of what was received last, from behind a sequence number on."""
+        for received in self._acknowledged:
+            sequence = int.from_bytes(received[:8], "big")
+            if sequence > after:
+                yield self._acknowledgement(sequence, received[8:], now)
+
     def _next_payload(self) -> tuple[int, bytes]:
         """What to send next; empty if nothing may be sent."""
         if self._control:
@@ -205,11 +217,19 @@ class DataChannel:
     def _receive_stream(self, message: Message, now: float) -> list[Event]:
         self._outgoing.paused = False
         # Messages before their turn are new ones: they say nothing about those that are waited for.
-        tells = message.sequence <= self._incoming.expected
+        tells, duplicates = message.sequence <= self._incoming.expected, self._incoming.duplicates
         if not self._incoming.accept(message):
             return []
-        self._acknowledged.append((message.sequence, message.message_id))
         self._acknowledgements.append(self._acknowledgement(message.sequence, message.message_id, now))
+        if self._incoming.duplicates > duplicates:
+            self._repetitions += 1
+            if self._repetitions == _MISSED:
+                self._repetitions = 0
+                self._acknowledgements += self._acknowledge_again(now, message.sequence)
+        else:
+            self._acknowledged.append(message.sequence.to_bytes(8, "big") + message.message_id)
+            if tells:
+                self._repetitions = 0
         events: list[Event] = [Resending()] if tells and self._pace.resending(message.created_ms / 1000, now) else []
         for ordered in self._incoming.in_order():
             self._may_send = True

@@ -342,3 +342,17 @@ def test_acknowledgements_that_may_be_lost_are_repeated_on_a_new_websocket() -> 
     for frame in channel.frames_to_send(1.0):
         agent.receive(frame)
     assert agent.drained
+
+
+def test_acknowledgements_that_were_lost_at_the_agents_side_are_repeated_at_its_second_repetition() -> None:
+    """Else it would resend for half a minute, and what is really missing would come after that."""
+    channel, agent = DataChannel("s", "t"), Agent()
+    for number in range(300):
+        agent.send(b"%d" % number)
+    for frame in agent.frames(0.0):
+        channel.receive(frame, 0.0)
+    channel.frames_to_send(0.0)  # into the agent's websocket, which is gone
+    for now in (0.5, 0.7):
+        assert not agent.drained
+        exchange(channel, agent, now)
+    assert agent.drained
