@@ -218,7 +218,7 @@ class MuxClient:
         return self._only_answer(encode_json(kind, **fields))
 
     def wait_for_end(self) -> None:
-        """Wait until the mux closes the socket."""
+        """Wait until the mux's process has ended, with which the socket of whoever stopped it closes."""
         try:
             while True:
                 self.transfer(bytearray(), None)

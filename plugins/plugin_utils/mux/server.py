@@ -72,7 +72,8 @@ class Mux:
         housekeeping.cancel()
         self._stop_listening()
         for worker in list(self._workers):
-            worker.hang_up()
+            if not worker.awaits_end:
+                worker.hang_up()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*(route.close() for route in self._routes.values()), return_exceptions=True)

@@ -50,6 +50,8 @@ class WorkerConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._writable = True
         self._unconsumed = 0
+        self.awaits_end = False
+        """It asked the mux to stop, and takes the end of its socket for the end of the process."""
 
     @property
     def busy(self) -> bool:
@@ -162,6 +164,7 @@ class WorkerConnection(asyncio.Protocol):
         elif kind in (FrameType.STOP, FrameType.RETIRE):
             self.send(encode_json(FrameType.ANSWER, pid=self._mux.pid))
             if kind is FrameType.STOP:
+                self.awaits_end = True
                 self._mux.stop("asked to stop")
             else:
                 self._mux.retire("asked to retire")

@@ -12,7 +12,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.integration.controller import MUX
+from tests.unit.processes import wait_gone
 
 WORKER = """
 import sys, json
@@ -79,13 +79,6 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
-        assert time.monotonic() < deadline, f"{pid} lives on"
-        time.sleep(0.05)
-
-
 def test_twenty_workers_start_one_mux(installation: Installation) -> None:
     workers = [installation.worker() for _turn in range(20)]
     answers = [worker.communicate(timeout=90) for worker in workers]
@@ -97,14 +90,14 @@ def test_twenty_workers_start_one_mux(installation: Installation) -> None:
 def test_a_crashed_mux_is_replaced(installation: Installation) -> None:
     first = installation.status()["pid"]
     os.kill(first, signal.SIGKILL)
-    wait_until_gone(first)
+    assert wait_gone(first)
     assert installation.status()["pid"] != first
 
 
 def test_a_stale_socket_is_replaced(installation: Installation) -> None:
     status = installation.status()
     os.kill(status["pid"], signal.SIGKILL)
-    wait_until_gone(status["pid"])
+    assert wait_gone(status["pid"])
     os.unlink(status["socket"])
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(status["socket"])
@@ -117,19 +110,19 @@ def test_a_mux_of_other_code_is_replaced_and_ends(installation: Installation) ->
         source.write("# an upgrade\n")
     second = installation.status()["pid"]
     assert second != first
-    wait_until_gone(first)
+    assert wait_gone(first)
     assert installation.status()["pid"] == second, "the old one did not take the new one's socket away"
 
 
 def test_stop_and_sigterm_end_it_and_take_the_socket_away(installation: Installation) -> None:
     status = installation.status()
     assert str(status["pid"]) in installation.command("stop").stdout
-    wait_until_gone(status["pid"])
+    assert wait_gone(status["pid"])
     assert not os.path.exists(status["socket"])
     assert "not running" in installation.command("stop").stdout
     again = installation.status()
     os.kill(again["pid"], signal.SIGTERM)
-    wait_until_gone(again["pid"])
+    assert wait_gone(again["pid"])
     assert not os.path.exists(again["socket"])
 
 
@@ -169,4 +162,4 @@ def test_a_mux_that_hangs_is_replaced(installation: Installation) -> None:
     first = installation.status()["pid"]
     os.kill(first, signal.SIGSTOP)
     assert installation.status()["pid"] != first
-    wait_until_gone(first)
+    assert wait_gone(first)

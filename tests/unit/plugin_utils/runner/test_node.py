@@ -18,24 +18,11 @@ import pytest
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient, RunnerSettings
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed, GotFile, ProtocolError, PutFile
+from tests.unit.processes import gone, wait_gone
 
 from .local_node import LocalNode
 
 EVERY_BYTE = bytes(range(256)) * 3 + b"\xef\xbf\xbd" * 400 + b"\xef\xbf" + "汉语".encode() + b"\xe6\xb1"
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def wait_gone(pid: int, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not gone(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return gone(pid)
 
 
 def test_on_every_python(interpreter: str | None, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed, GotFile, PutFile
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.sh_link import encode
+from tests.unit.processes import wait_gone
 
 from .local_node import LocalNode
 from .test_files import NAMES, code
-from .test_node import EVERY_BYTE, wait_gone
+from .test_node import EVERY_BYTE
 
 
 def test_raw(sh_node: LocalNode) -> None:

@@ -4,19 +4,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, Failed
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm import payload
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
+from tests.unit.processes import gone, wait_gone
 
 from ..local_node import Result
 from . import core
@@ -25,28 +27,13 @@ from .test_ends import plain
 from .test_probe import compare
 
 
-def stat(process: int) -> list[str]:
-    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-
-
 def zygotes(node: WarmNode) -> list[int]:
     """The interpreters that are kept: descendants of the node's session which read their program from a socket."""
-    parents = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(process.name)] = int(stat(int(process.name))[1])
-        except OSError:
-            continue
     found = []
-    for process in parents:
-        above = process
-        while above not in (0, node.pid):
-            above = parents.get(above, 0)
-        try:
-            if above and Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].rpartition(b"/")[2].startswith(b"python") and process_is_kept(process):
-                found.append(process)
-        except OSError:
-            continue
+    for process in psutil.Process(node.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error, OSError, IndexError):
+            if Path(process.cmdline()[0]).name.startswith("python") and process_is_kept(process.pid):
+                found.append(process.pid)
     return found
 
 
@@ -100,10 +87,7 @@ def test_ended_with_the_runner() -> None:
         node.client.shutdown()
         with pytest.raises(EOFError):
             node.until(lambda: False)
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{kept}").exists() and stat(kept)[0] != "Z" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{kept}").exists() or stat(kept)[0] == "Z"
+    assert wait_gone(kept)
 
 
 def test_death_while_a_module_runs(node: WarmNode) -> None:
@@ -111,7 +95,7 @@ def test_death_while_a_module_runs(node: WarmNode) -> None:
     (kept,) = zygotes(node)
     id_ = node.submit(core.command(), core.payload("ends", {"how": "subprocess", "argument": "sleep 5"}))
     node.client.stdin_eof(id_)
-    node.until(lambda: any(stat(int(process.name))[1] == str(kept) for process in Path("/proc").glob("[0-9]*") if process.exists()))
+    node.until(lambda: bool(psutil.Process(kept).children()))
     os.kill(kept, signal.SIGKILL)
     assert code(node.wait(id_)) == UNKNOWN
     assert ping(node).rc == 0
@@ -122,8 +106,7 @@ def test_death_between_modules(node: WarmNode) -> None:
     assert ping(node).rc == 0
     (kept,) = zygotes(node)
     os.kill(kept, signal.SIGKILL)
-    while Path(f"/proc/{kept}").exists():
-        node.step(0.05)
+    node.until(lambda: gone(kept))
     assert ping(node).rc == 0
 
 
