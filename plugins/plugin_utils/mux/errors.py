@@ -8,6 +8,7 @@ botocore's exceptions are read by their ``response`` and names, so this module n
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .protocol import ErrorKind
 
@@ -33,32 +34,46 @@ class RequestError(Exception):
         self.kind = kind
 
 
+class ServiceFault(RequestError):
+    """AWS throttled, or failed for the moment, while a node was looked for or a role assumed: another try may work. Nothing was run.
+
+    Judged by its cause wherever an error is judged; its text is that of `explain` already.
+    """
+
+    def __init__(self, message: str, cause: BaseException) -> None:
+        super().__init__(ErrorKind.UNREACHABLE, message)
+        self.cause = cause
+
+
 def unreachable(message: str) -> RequestError:
     """The node cannot be reached and nothing was run."""
     return RequestError(ErrorKind.UNREACHABLE, message)
 
 
+def _origin(error: BaseException) -> BaseException:
+    return error.cause if isinstance(error, ServiceFault) else error
+
+
+def _response(error: BaseException) -> dict[str, Any] | None:
+    """What AWS answered; `None` if it did not."""
+    response = getattr(_origin(error), "response", None)
+    return response if isinstance(response, dict) else None
+
+
 def error_code(error: BaseException) -> str:
     """AWS's code of a botocore ClientError; empty for other exceptions."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return ""
-    return str(response.get("Error", {}).get("Code", ""))
+    return str((_response(error) or {}).get("Error", {}).get("Code", ""))
 
 
 def error_message(error: BaseException) -> str:
     """AWS's message of a ClientError, or the exception's own text."""
-    response = getattr(error, "response", None)
-    text = str(response.get("Error", {}).get("Message", "")) if isinstance(response, dict) else ""
+    text = str((_response(error) or {}).get("Error", {}).get("Message", ""))
     return text or str(error) or type(error).__name__
 
 
 def http_status(error: BaseException) -> int:
     """The HTTP status of a ClientError; 0 if there was no answer."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return 0
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return int((_response(error) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def is_throttling(error: BaseException) -> bool:
@@ -85,9 +100,9 @@ def is_no_document(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """The service or the way to it had a fault; another try may work. Whether the call had an effect is not known."""
-    if isinstance(getattr(error, "response", None), dict):
+    if _response(error) is not None:
         return http_status(error) >= 500
-    name = type(error).__name__
+    name = type(_origin(error)).__name__
     return name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError", "HTTPClientError")
 
 
@@ -97,6 +112,8 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
     :param action: as IAM spells it, ``ssm:StartSession``.
     :param who: the identity, as the options name it.
     """
+    if isinstance(error, ServiceFault):
+        return str(error)
     code = error_code(error)
     message = error_message(error).rstrip(".")
     place = f" in {region}" if region else ""

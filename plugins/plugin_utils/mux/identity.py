@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ..datachannel.network import Network
 from . import errors
 from .documents import Memory
+from .errors import ServiceFault
 from .limits import Pace
 from .request import ConnectionOptions
 
@@ -130,7 +131,9 @@ class Identity:
         self.key = key
         self.environment = dict(key.environment)
         self._paces = paces
-        self._lock = threading.RLock()  # calls of other threads forget what was resolved at any time
+        self._lock = threading.RLock()  # held for as long as a lookup takes, so by threads only
+        self._lookup: asyncio.Future[Settings] | None = None
+        self._generation = 0
         self._base: dict[str, Any] | None = None
         self._settings: Settings | None = None
         self._clients: dict[str, Any] = {}
@@ -169,9 +172,11 @@ class Identity:
         loop = asyncio.get_running_loop()
         action = operation.title().replace("_", "")
         renewed = False
+        pace = slowed = self._pace(service, action)  # it is assuming the role that was throttled, sometimes
         while True:
-            pace = self._pace(service, action)
-            wait = pace.reserve(loop.time())
+            if self._credentials is None:
+                await self.settings()
+            wait = slowed.reserve(loop.time())
             if wait:
                 await asyncio.sleep(wait)
             self.calls[action] = self.calls.get(action, 0) + 1
@@ -180,30 +185,32 @@ class Identity:
                 answer = await loop.run_in_executor(threads, functools.partial(self._call, service, operation, parameters))
             except Exception as error:
                 if errors.is_throttling(error) and loop.time() < deadline:
-                    pace.throttle(loop.time(), sent)
+                    slowed = self._pace("sts", "AssumeRole") if isinstance(error, ServiceFault) else pace
+                    slowed.throttle(loop.time(), sent)
                     continue
-                if not renewed and (errors.is_expired(error) or errors.error_code(error) in errors.UNKNOWN_KEY_CODES):
-                    renewed = True  # perhaps someone logged in again meanwhile
-                    self.forget_credentials()
+                if not renewed and _may_be_outdated(error):
+                    renewed = True
                     continue
                 raise
-            pace.succeeded()
+            for limit in {pace, slowed}:
+                limit.succeeded()
             return answer
 
     def explain(self, error: BaseException, action: str, resource: str) -> str:
         """A sentence about an error of a call of this identity."""
         return errors.explain(error, action=action, resource=resource, who=self.label, region=self.region)
 
-    def forget_credentials(self) -> None:
-        """Resolve everything again at the next call; until then the settings are those that were known."""
-        with self._lock:
-            self._base = None
-            self._credentials = None
-            self._clients.clear()
-
     async def settings(self) -> Settings:
         """Region, endpoints and trust of this identity."""
-        return await asyncio.get_running_loop().run_in_executor(threads, self._resolve)
+        if self._lookup is None:  # one for all who wait, as it may take long and there are few threads
+            self._lookup = asyncio.get_running_loop().run_in_executor(threads, self._resolve)
+            self._lookup.add_done_callback(self._looked_up)
+        return await asyncio.shield(self._lookup)
+
+    def _looked_up(self, lookup: asyncio.Future[Settings]) -> None:
+        self._lookup = None
+        if not lookup.cancelled():
+            lookup.exception()  # seen, even if nobody waits any more
 
     async def instances(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """EC2's DescribeInstances, in a process of its own; see :mod:`.aws_helper` for the shape.
@@ -216,8 +223,24 @@ class Identity:
     # In threads
 
     def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
+        with self._lock:
+            client, generation = self._client(service), self._generation
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+        except Exception as error:
+            if _may_be_outdated(error):
+                self._forget_credentials(generation)
+            raise
         return answer
+
+    def _forget_credentials(self, generation: int) -> None:
+        """Resolve everything again at the next call, unless that was done since; until then the settings are those that were known."""
+        with self._lock:
+            if generation == self._generation:
+                self._generation += 1
+                self._base = None
+                self._credentials = None
+                self._clients.clear()
 
     def _pace(self, service: str, action: str) -> Pace:
         # The account is not known without a call; a role's ARN names it, else the key stands for it.
@@ -292,6 +315,8 @@ class Identity:
         except Exception as error:
             base_label = dataclasses.replace(self.key, role_arn=None).label
             text = errors.explain(error, action="sts:AssumeRole", resource=self.key.role_arn, who=base_label, region=settings.region)
+            if errors.is_throttling(error) or errors.is_transient(error):
+                raise ServiceFault(text, error) from error
             raise CredentialsError(text) from error
         expiration = got["Expiration"]
         return _metadata(
@@ -394,6 +419,11 @@ class _Fixed:
 
     def load_credentials(self) -> Any:
         return self._credentials
+
+
+def _may_be_outdated(error: BaseException) -> bool:
+    """Whether the credentials may be better ones when they are looked up again: perhaps someone logged in meanwhile."""
+    return errors.is_expired(error) or errors.error_code(error) in errors.UNKNOWN_KEY_CODES
 
 
 @functools.cache

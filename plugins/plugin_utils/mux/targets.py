@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors
-from .errors import RequestError, unreachable
+from .errors import RequestError, ServiceFault, unreachable
 from .identity import AwsHelperError, CredentialsError, Identity
 from .protocol import ErrorKind
 
@@ -61,6 +61,7 @@ class Candidate:
 async def resolve(identity: Identity, host: str, deadline: float) -> str:
     """The id of the node that ``host`` means.
 
+    :raises ServiceFault: AWS could not say; another try may work.
     :raises RequestError: none, or more than one; the candidates are listed.
     """
     target = parse(host)
@@ -91,13 +92,22 @@ async def _managed(identity: Identity, target: TagTarget, deadline: float) -> li
 
 
 async def describe(identity: Identity, deadline: float, **parameters: Any) -> dict[str, Any]:
-    """DescribeInstanceInformation, with errors in words."""
+    """DescribeInstanceInformation, with errors in words.
+
+    :raises ServiceFault: another try may work.
+    :raises RequestError: none will.
+    """
     try:
         return await identity.call("ssm", "describe_instance_information", deadline=deadline, resource="*", **parameters)
+    except ServiceFault:
+        raise
+    except CredentialsError as error:
+        raise unreachable(str(error)) from error
     except Exception as error:
-        if isinstance(error, CredentialsError):
-            raise unreachable(str(error)) from error
-        raise unreachable(identity.explain(error, "ssm:DescribeInstanceInformation", "*")) from error
+        text = identity.explain(error, "ssm:DescribeInstanceInformation", "*")
+        if errors.is_throttling(error) or errors.is_transient(error):
+            raise ServiceFault(text, error) from error
+        raise unreachable(text) from error
 
 
 async def _without_terminated(identity: Identity, candidates: Sequence[Candidate]) -> list[Candidate]:

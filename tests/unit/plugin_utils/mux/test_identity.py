@@ -10,6 +10,7 @@ import json
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,8 +20,8 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import targets
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import errors, targets
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError, ServiceFault
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import CredentialsError, Identity, IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
@@ -171,6 +172,48 @@ async def test_a_role_is_assumed_with_its_external_id_and_renewed_before_it_expi
     ]  # fmt: skip
 
 
+ROLE = "arn:aws:iam::2:role/Operator"
+THROTTLED = (400, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
+BROKEN = (500, "<ErrorResponse><Error><Code>InternalFailure</Code><Message>oops</Message></Error></ErrorResponse>")
+
+
+def role_after(*refusals: Answer) -> Callable[[str, str, dict[str, Any]], Answer]:
+    """STS gives these answers first, then the role."""
+    left = iter(refusals)
+
+    def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
+        if action == "AssumeRole":
+            return next(left, None) or (200, assumed("ROLE", datetime.timedelta(hours=1)))
+        return nothing_registered(action, key, parameters)
+
+    return answer
+
+
+async def test_a_throttled_role_is_waited_for_at_the_pace_of_sts(serve: Serve) -> None:
+    endpoint = serve(role_after(THROTTLED, THROTTLED))
+    paces: dict[tuple[str, str, str], Pace] = {}
+    await look(identity({**keys("BASE"), "AWS_ENDPOINT_URL": endpoint.url}, paces, role_arn=ROLE))
+    assert endpoint.keys == ["BASE", "BASE", "BASE", "ROLE"]
+    assert {action: pace.throttled for (action, _unused, _unused), pace in paces.items()} == {"ssm:DescribeInstanceInformation": 0, "sts:AssumeRole": 2}
+
+
+async def test_a_role_that_cannot_be_assumed_for_the_moment_can_be_tried_again(serve: Serve) -> None:
+    endpoint = serve(role_after(BROKEN))
+    who = identity({**keys("BASE"), "AWS_ENDPOINT_URL": endpoint.url}, role_arn=ROLE)
+    with pytest.raises(ServiceFault, match=f"sts:AssumeRole on {ROLE}.*oops") as caught:
+        await look(who)
+    assert errors.is_transient(caught.value)
+    assert "sts:AssumeRole" in who.explain(caught.value, "ssm:StartSession", "i-1"), "not StartSession is what failed"
+    await look(who)
+
+
+async def test_a_role_that_may_not_be_assumed_is_not_tried_again(serve: Serve) -> None:
+    endpoint = serve(role_after((403, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")))
+    with pytest.raises(CredentialsError, match="may not assume the role"):
+        await look(identity({**keys("BASE"), "AWS_ENDPOINT_URL": endpoint.url}, role_arn=ROLE))
+    assert endpoint.keys == ["BASE"]
+
+
 async def test_expired_keys_are_looked_up_again_once(serve: Serve, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.write_text("[ops]\naws_access_key_id = OLD\naws_secret_access_key = x\naws_session_token = t\n")
@@ -200,6 +243,55 @@ async def test_calls_under_way_survive_that_another_one_looks_the_keys_up_again(
         assert who.known_settings.region == "eu-central-1"
         await asyncio.sleep(0.001)
     await asyncio.gather(*looks)
+
+
+LOOKUP = """
+import json, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+with (folder / "runs").open("a") as runs:
+    runs.write("x")
+key = (folder / "key").read_text()
+for turn in range(1000):
+    if key == "OLD" or (folder / "go-on").exists():
+        print(json.dumps({"Version": 1, "AccessKeyId": key, "SecretAccessKey": "x"}))
+        break
+    (folder / "lookup").touch()
+    time.sleep(0.01)
+"""
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline, path.name
+        time.sleep(0.01)
+
+
+async def test_a_lookup_holds_up_nobody_else_and_is_not_thrown_away_by_a_late_answer(serve: Serve, tmp_path: Path) -> None:
+    first = threading.Lock()
+
+    def answer(action: str, key: str, parameters: dict[str, Any]) -> Answer:
+        if key != "OLD":
+            return nothing_registered(action, key, parameters)
+        if not first.acquire(blocking=False):
+            wait_for(tmp_path / "lookup")  # the answer to the second call comes while the keys are looked up for the first
+            (tmp_path / "late").touch()
+        return 400, {"__type": "ExpiredTokenException"}
+
+    endpoint = serve(answer)
+    (tmp_path / "lookup.py").write_text(LOOKUP)
+    (tmp_path / "key").write_text("OLD")
+    (tmp_path / "config").write_text(f"[profile ops]\ncredential_process = {sys.executable} {tmp_path}/lookup.py {tmp_path}\n")
+    who = identity({"AWS_CONFIG_FILE": str(tmp_path / "config"), "PATH": "/usr/bin:/bin"}, endpoint_url=endpoint.url, profile="ops")
+    await who.settings()
+    (tmp_path / "key").write_text("NEW")
+    looks = asyncio.gather(look(who), look(who))
+    while not (tmp_path / "late").exists():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)  # for the late answer to arrive
+    (tmp_path / "go-on").touch()  # which an event loop that is held up never comes to
+    await looks
+    assert (tmp_path / "runs").read_text() == "xx", "at first, and once again"
 
 
 async def test_keys_that_stay_expired_are_an_error_after_two_calls(serve: Serve) -> None:
@@ -352,6 +444,19 @@ async def test_a_tag_of_one_node_is_that_node_also_on_a_later_page(serve: Serve)
         return 200, {"InstanceInformationList": [node(7)]} if "NextToken" in parameters else {"InstanceInformationList": [], "NextToken": "more"}
 
     assert await resolve(serve(answer), "tag:Role=db") == node(7)["InstanceId"]
+
+
+async def test_a_fault_while_a_name_is_looked_for_can_be_tried_again(serve: Serve) -> None:
+    endpoint = serve(lambda *_: (503, {"__type": "ServiceUnavailable", "message": "oops"}))
+    with pytest.raises(ServiceFault, match="ssm:DescribeInstanceInformation.*oops") as caught:
+        await resolve(endpoint, "web")
+    assert errors.is_transient(caught.value)
+
+
+async def test_a_refusal_while_a_name_is_looked_for_is_final(serve: Serve) -> None:
+    with pytest.raises(RequestError, match="allow the action") as caught:
+        await resolve(serve(lambda *_: (400, {"__type": "AccessDeniedException", "message": "no"})), "web")
+    assert not isinstance(caught.value, ServiceFault)
 
 
 async def test_an_ambiguous_name_lists_the_candidates(serve: Serve) -> None:
