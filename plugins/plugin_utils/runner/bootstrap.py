@@ -9,6 +9,7 @@ interactive shell's prompt), ``{{`` (the agent's parameters) and ``$$`` (which t
 
 from __future__ import annotations
 
+import math
 import shlex
 import zlib
 from functools import cache
@@ -27,16 +28,18 @@ _HERE = Path(__file__).parent
 
 # -I: no environment variable, no user or current directory on the path; -S: no site directory. What is imported is the
 # interpreter's own, and starting takes half the time. Nothing is read past the program's last byte: frames follow it.
-# A child compiles: what a compiler leaves in memory would stay for the whole session (3 MB of 13).
+# A child compiles: what a compiler leaves in memory would stay for the whole session (3 MB of 13). If no program comes, it
+# ends in time, and leaves nothing: SIGALRM is 14 and SIGHUP 1 everywhere.
 _PYTHON = (
-    "import os,sys;sys.version_info<(3,6)and sys.exit(1);import tty,zlib;"
+    "import os,sys;sys.version_info<(3,6)and sys.exit(1);import atexit,tty,zlib,_signal as s;"
+    'atexit.register(os.system,"rm -rf \\"{directory}\\"");s.signal(14,lambda*_:sys.exit(0));s.signal(1,s.getsignal(14));s.alarm({patience});'
     "os.isatty(0)and tty.setraw(0);"
     'r=(chr(10)+"fleet-ssm:{nonce}:ready:python:%d.%d.%d"%sys.version_info[:3]+chr(10)).encode();'
     "os.write(1,r);os.write(3,r);"
     'b=b"";exec("while len(b)<{size}:b+=os.read(0,{size}-len(b))or sys.exit(0)");'
     "import marshal;r,w=os.pipe();"
     'os.fork()or(os.write(w,marshal.dumps(compile(zlib.decompress(b),"fleet.ssm runner","exec"))),os._exit(0));'
-    'os.close(w);b=open(r,"rb").read();os.wait();exec(marshal.loads(b))'
+    'os.close(w);b=open(r,"rb").read();os.wait();s.alarm(0);exec(marshal.loads(b))'
 )
 
 # Descriptor 3 is the first FIFO, open both ways so that opening does not wait, in a directory that only we can have
@@ -47,11 +50,13 @@ _SESSION = (
     "f=/dev/null;{fifo}"
     "for p in {interpreters};do "
     'command -v "$p" >/dev/null 2>&1&&(exec "$p" -IS -c \'{python}\' 3<>$f)&&exit;done;'
-    "stty raw -echo;echo;echo fleet-ssm:{nonce}:ready:sh;"
-    'sh -c "$(dd bs=1 count={sh_size} 2>/dev/null)" sh {nonce};exit'
+    "stty raw -echo min 0 time {patience_ds};echo;echo fleet-ssm:{nonce}:ready:sh;"
+    'p=$(dd bs=1 count={sh_size} 2>/dev/null);stty min 1 time 0;case $p in *end_all)sh -c "$p" sh {nonce};;*)rm -rf "{directory}";esac;exit'
 )
 
-_FIFO = "d=${{TMPDIR:-/tmp}}/.fleet-ssm-{nonce};(umask 077;mkdir $d&&mkfifo $d/1)2>/dev/null&&f=$d/1;"
+_DIRECTORY = "${{TMPDIR:-/tmp}}/.fleet-ssm-{nonce}"
+
+_FIFO = "d={directory};(umask 077;mkdir $d&&mkfifo $d/1)2>/dev/null&&f=$d/1;"
 
 # The FIFO may come later than its reader, which gives up after a minute at most.
 _CARRIER = (
@@ -73,18 +78,21 @@ def shell_program() -> bytes:
     return "\n".join(line for line in lines if line and not line.startswith("#")).encode() + b"\n"
 
 
-def session_command(nonce: str, *, interpreter: str | None = None, fifo: bool = True) -> str:
+def session_command(nonce: str, *, interpreter: str | None = None, fifo: bool = True, patience: float = 180.0) -> str:
     """What the session with the PTY runs: by ``sh -c``, or typed as a line at the prompt of sh, dash, ksh or bash.
 
     It announces itself by a line ``fleet-ssm:NONCE:ready:python:VERSION`` or ``fleet-ssm:NONCE:ready:sh``, in raw mode,
-    and then reads exactly ``program()`` or ``shell_program()``.
+    and then reads exactly ``program()`` or ``shell_program()``, if that comes within ``patience`` (s).
     """
+    directory = _DIRECTORY.format(nonce=nonce)
     candidates = [interpreter, *INTERPRETERS] if interpreter else INTERPRETERS
     return _SESSION.format(
-        fifo=_FIFO.format(nonce=nonce) if fifo else "",
+        fifo=_FIFO.format(directory=directory) if fifo else "",
         interpreters=" ".join(shlex.quote(candidate) for candidate in candidates),
-        python=_PYTHON.format(nonce=nonce, size=len(program())),
+        python=_PYTHON.format(nonce=nonce, size=len(program()), directory=directory, patience=math.ceil(patience)),
         nonce=nonce,
+        directory=directory,
+        patience_ds=min(255, math.ceil(10 * patience)),
         sh_size=len(shell_program()),
     )
 

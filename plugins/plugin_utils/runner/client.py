@@ -84,7 +84,8 @@ class RunnerClient:
 
     def session_command(self) -> str:
         """For the session with the PTY: the document's parameter, or a line to type at a shell's prompt."""
-        return bootstrap.session_command(self.nonce, interpreter=self.settings.interpreter, fifo=self.settings.fifo)
+        settings = self.settings
+        return bootstrap.session_command(self.nonce, interpreter=settings.interpreter, fifo=settings.fifo, patience=settings.dead_man)
 
     def open_carrier(self) -> Carrier:
         """A second session for the output: much faster than the PTY. It may start before, with or after the first.

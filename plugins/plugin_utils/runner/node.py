@@ -24,6 +24,7 @@ One thread, one select loop, and these promises:
 """
 
 import errno
+import marshal
 import os
 import select
 import struct
@@ -95,6 +96,24 @@ def close(fd):
         os.close(fd)
     except OSError:
         pass
+
+
+def compiled(source, name):
+    """The code of a program. A child compiles: what a compiler leaves in memory would stay for the whole session."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            with os.fdopen(writing, "wb") as file:
+                file.write(marshal.dumps(compile(source, name, "exec")))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        code = file.read()
+    os.waitpid(pid, 0)
+    return marshal.loads(code)
 
 
 class Output:
@@ -250,12 +269,15 @@ class Source:
 
     def pull(self):
         """True if there was something: bytes or the end."""
+        if self.job.window <= 0:  # another stream of the job had the rest: reading nothing would look like the end
+            return False
         try:
             data = os.read(self.fd, min(CHUNK, self.job.window))
         except BlockingIOError:
             return False
-        except OSError:  # EIO: the last one left the terminal
-            data = b""
+        except OSError as error:
+            self.job.unreadable(self, error)
+            return True
         if data:
             self.job.window -= len(data)
             self.count += len(data)
@@ -329,6 +351,10 @@ class Job:
 
     def eof(self, payload):
         pass
+
+    def unreadable(self, source, error):
+        """EIO: the last one left the terminal."""
+        self.end_of(source)
 
     def cancel(self):
         self.fail("ECANCELED", "cancelled")
@@ -462,11 +488,19 @@ class Exec(Job):
             self.end_of(self.stdin)
         self.runner.end_group(self.pid, signal.SIGTERM)
         self.runner.at(TERM_TO_KILL, self.kill)
+        self.leave_output()
+
+    def leave_output(self):
+        """Cancelled: what an ended command left in its pipes is waited for by nobody, who might grant no credit either."""
+        if self.status is not None:
+            self.close_all()
+            self.finish()
 
     def kill(self):
         self.runner.kill_group(self.pid)
         # Closed pipes and a lost terminal (SIGHUP) reach even those whom we may not signal.
         self.close_all()
+        self.leave_output()
         if self.status is None:
             self.runner.at(1.0, self.give_up)
 
@@ -646,6 +680,9 @@ class Get(Job):
         self.hash.update(data)
         Job.output(self, source, data)
 
+    def unreadable(self, source, error):
+        self.fail(*reason(error, self.path))
+
     def end_of(self, source):
         self.discard()
         self.runner.out.add(FILE, self.number, struct.pack("!QI", source.count, self.mode & 0o7777) + self.hash.digest())
@@ -742,7 +779,7 @@ class Runner:
 
     def load(self, _number, payload):
         name, source = payload.split(b"\0", 1)
-        exec(compile(source, name.decode(), "exec"), dict(globals(), runner=self))
+        exec(compiled(source, name.decode()), dict(globals(), runner=self))
 
     def receive(self):
         for _turn in range(16):  # a PTY gives 4 KiB a read

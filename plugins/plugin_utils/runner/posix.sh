@@ -50,12 +50,12 @@ run() {
   r=$({
     {
       {
-        ($s sh -c 'echo $$ >"$1"; exec sh -c "$2"' sh "$w/$1.p" "$2" <"$w/$1.i" 2>&4 3>&- 4>&- 9>&-)
+        ($s sh -c 'echo $$ >"$1"; [ ! -e "${1%p}k" ] || exit 143; exec sh -c "$2"' sh "$w/$1.p" "$2" <"$w/$1.i" 2>&4 3>&- 4>&- 9>&-)
         echo $? >&3
       } 4>&2 2>/dev/null | encode o "$1"
     } 2>&1 | encode e "$1"
   } 3>&1)
-  rm -f "$w/$1.p" "$w/$1.i"
+  rm -f "$w/$1.p" "$w/$1.i" "$w/$1.k"
   say x "$1" "$r"
 }
 
@@ -74,7 +74,12 @@ finish_put() {
 }
 
 read_file() {
-  encode o "$1" <"$p"
+  { cat "$p" || : >"$w/$1.e"; } | encode o "$1"
+  if [ -e "$w/$1.e" ]; then
+    rm -f "$w/$1.e"
+    say f "$1" EIO
+    return
+  fi
   h=$(digest "$p")
   say y "$1" "$(($(wc -c <"$p")))" "$(stat -c %a "$p" 2>/dev/null || echo -)" "${h:--}"
 }
@@ -172,11 +177,14 @@ while read -r o i a b; do
       if [ -n "$c" ]; then
         rm -f "$f"
         say f "$i" ECANCELED
-      elif [ -f "$w/$i.p" ]; then
-        c=$(cat "$w/$i.p")
-        if [ -n "$s" ]; then c=-$c; fi
-        kill -TERM "$c"
-        (sleep 2; kill -KILL "$c") </dev/null >/dev/null 2>&1 9>&- &
+      elif [ -f "$w/$i.i" ]; then
+        : >"$w/$i.k" # it may be about to start
+        if [ -f "$w/$i.p" ]; then
+          c=$(cat "$w/$i.p")
+          if [ -n "$s" ]; then c=-$c; fi
+          kill -TERM "$c"
+          (sleep 2; kill -KILL "$c") </dev/null >/dev/null 2>&1 9>&- &
+        fi
       fi
       ;;
     p) say p ;;

@@ -41,7 +41,25 @@ REPORT = struct.Struct("!cII")
 ANYWAY, ANEW, NEVER = range(3)
 
 PROGRAM = """__import__('sys').version_info >= (3, 8) and __import__('sys').implementation.name == 'cpython' or __import__('os')._exit(%d)
-exec(compile(%r, '<zygote>', 'exec'), dict(__name__='zygote', MAIN=globals(), SUCCESS=%r, AGE=%r))
+zygote = dict(__name__='zygote', MAIN=globals(), SUCCESS=%r, AGE=%r)
+exec(%r, zygote, dict(PROGRAM=%r, zygote=zygote))
+exec(zygote.pop('CODE'), zygote)
+"""
+# A child compiles, as in the runner.
+LOADER = """import marshal, os
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    try:
+        with os.fdopen(writing, "wb") as file:
+            file.write(marshal.dumps(compile(PROGRAM, "<zygote>", "exec")))
+    finally:
+        os._exit(0)
+os.close(writing)
+with os.fdopen(reading, "rb") as file:
+    code = file.read()
+os.waitpid(child, 0)
+zygote["CODE"] = marshal.loads(code)
 """
 
 
@@ -105,7 +123,7 @@ class Zygote:
 
     def __init__(self, keeper, key):
         self.keeper, self.runner, self.key = keeper, keeper.runner, key
-        self.control = None
+        self.control = self.slave = None
         self.sent, self.jobs, self.waiting = set(), {}, []
         self.sources = []
         self.used = now()
@@ -117,8 +135,9 @@ class Zygote:
     # Its start
 
     def adopt(self, socket, start):
-        """It has reported itself: its command, so far the request's own, is kept from now on."""
+        """It has reported itself: its command, so far the request's own, is kept from now on, and so is its terminal."""
         self.control = socket
+        self.slave, start.slave = start.slave, None
         self.runner.children[start.pid] = self
         self.sources = [Control(self, socket)] + [Drain(self, source) for source in start.sources]
         self.runner.sources += self.sources
@@ -141,6 +160,9 @@ class Zygote:
                     close(source.fd)
             self.control.close()
             self.control = None
+        if self.slave is not None:
+            close(self.slave)
+            self.slave = None
         for job in list(self.jobs.values()):
             job.fail("EOWNERDEAD", "the warm interpreter ended while the module may have been running: its outcome is unknown")
         self.jobs = {}
@@ -322,6 +344,8 @@ class Warm(Exec):
 
     def proceed_or_fail(self):
         try:
+            if self.cancelled:
+                raise Refused("ECANCELED", "cancelled")
             self.proceed()
         except Refused as error:
             self.fail(*error.args)
@@ -362,7 +386,7 @@ class Warm(Exec):
 
     def give_program(self):
         if self.stdin:
-            program = PROGRAM % (UNFIT, LIBRARY + ZYGOTE, self.success.decode(), AGE)
+            program = PROGRAM % (UNFIT, self.success.decode(), AGE, LOADER, LIBRARY + ZYGOTE)
             self.stdin.queue.append(program.encode())
             Exec.eof(self, b"")
 
@@ -433,13 +457,13 @@ class Warm(Exec):
     def finished(self, status):
         self.status, self.quiet = status, now() + QUIET
         if self.cancelled:
-            self.close_all()
+            self.leave_output()
         self.finish()
 
     def refused(self, again):
         self.close_all()
         self.zygote = None
-        if again and self.again:
+        if self.cancelled or (again and self.again):
             self.again = False
             self.proceed_or_fail()
         elif self.key in keeper.unfit:
@@ -462,8 +486,10 @@ class Warm(Exec):
         if self.group:
             Exec.kill(self)
             return
-        self.zygote.kill(self, signal.SIGKILL)  # also after its end: somebody of its group may be left
+        if self.zygote:
+            self.zygote.kill(self, signal.SIGKILL)  # also after its end: somebody of its group may be left
         self.close_all()
+        self.leave_output()
         self.runner.at(1.0, self.give_up)
 
     def abort(self):

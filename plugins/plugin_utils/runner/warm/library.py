@@ -18,6 +18,7 @@ import _ast
 import _imp
 import gc
 import importlib
+import marshal
 import os
 import struct
 import warnings
@@ -309,10 +310,14 @@ class Library:
             recipe = Recipe(self.blobs[key])
             if self.closure and not self.closure.fits(recipe):
                 return None
+            sources = {}
             for member, (name, method, _end) in zip(recipe.members, recipe.headers()):
                 if name.endswith(b".py") and member not in self.digests:
                     stored = self.blobs[member]
-                    self.digests[member] = self.learn(zlib.decompress(stored, -15) if method else stored)
+                    sources[member] = zlib.decompress(stored, -15) if method else stored
+            for (member, source), code in zip(sources.items(), apart(self.compiled, sources.values())):
+                self.size += len(source)
+                self.digests[member] = self.learn(source, code)
             if self.closure is None:
                 self.closure = Closure(self, recipe)
             self.recipes[key] = recipe
@@ -321,18 +326,21 @@ class Library:
             gc.freeze()
         return self.recipes[key]
 
-    def learn(self, source):
-        self.size += len(source)
+    def compiled(self, source):
+        """The code of a file, marshalled; nothing if each run must compile it for itself."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 code = self.compile_source(NOWHERE, source)
             except Exception:
-                return None
+                return b""
         # A warning must be printed in each run, as it would be by an interpreter that compiles anew.
-        if caught or not source:
+        return b"" if caught or not source else marshal.dumps(code)
+
+    def learn(self, source, marshalled):
+        if not marshalled:
             return None
-        self.codes[digest(source)] = code
+        code = self.codes[digest(source)] = marshal.loads(marshalled)
         for name in code.co_names:
             if name in PRELOADED and name not in sys.modules:
                 try:
@@ -340,6 +348,25 @@ class Library:
                 except ImportError:
                     pass
         return digest(source)
+
+
+def apart(work, items):
+    """The bytes that some work gives for each item, done in a child: what a compiler leaves in memory goes with it."""
+    results = os.memfd_create("results", os.MFD_CLOEXEC)
+    child = os.fork()
+    if not child:
+        try:
+            with os.fdopen(results, "wb") as file:
+                for item in items:
+                    result = work(item)
+                    file.write(LENGTH.pack(len(result)) + result)
+        finally:
+            os._exit(0)
+    try:
+        os.waitpid(child, 0)
+        return list(unpack(read(results, 0, os.fstat(results).st_size)))
+    finally:
+        os.close(results)
 
 
 def give_back():

@@ -262,24 +262,29 @@ class Zygote:
 
     def job(self, message, fds):
         _kind, number, key, length, device, inode = JOB.unpack(message)
-        if not self.start.holds() or self.oldest <= time.monotonic() or self.library.size > MOST_SOURCE:
-            self.open = False
-        if not self.open or (self.start.terminal and self.jobs) or not self.start.here(device, inode):
-            self.report(b"R", number, ANYWAY if self.open else ANEW)
-            return None
+        refusal = pid = None
         try:
+            # First of all, since the keeper sends a part once, also with a job that is refused.
             for blob in unpack(read(fds[3], length, os.fstat(fds[3]).st_size)):
                 self.library.blobs[digest(blob)] = blob
-            recipe = self.library.recipe(key)
-            pid = os.fork() if recipe else None
+            if not self.start.holds() or self.oldest <= time.monotonic() or self.library.size > MOST_SOURCE:
+                self.open = False
+            if self.open and ((self.start.terminal and self.jobs) or not self.start.here(device, inode)):
+                refusal = ANYWAY
+            elif self.open:
+                recipe = self.library.recipe(key)
+                if recipe:
+                    pid = os.fork()
+                else:  # of another ansible-core
+                    self.open = False
+            if not self.open:
+                refusal = ANEW
         except BaseException:  # SystemExit as well: a module_utils that does not like this interpreter
             # Nothing of it was started: it is run cold, and whatever is wrong shows there.
             self.open = False
-            self.report(b"R", number, NEVER)
-            return None
-        if pid is None:  # of another ansible-core
-            self.open = False
-            self.report(b"R", number, ANEW)
+            refusal = NEVER
+        if refusal is not None:
+            self.report(b"R", number, refusal)
             return None
         if pid:
             self.jobs[pid] = number
@@ -326,6 +331,7 @@ def hide_this_file():
 
 
 if __name__ == "zygote":
+    del MAIN["zygote"]  # the name that this start gave to this namespace
     try:
         zygote = Zygote()
     except Exception:

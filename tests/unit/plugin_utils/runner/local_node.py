@@ -177,6 +177,10 @@ class LocalNode:
 
     # Passing bytes
 
+    def queue(self) -> None:
+        """Take what the client has to send; it goes out with what follows, in one burst."""
+        self._unsent += self.client.data_to_send()
+
     def step(self, timeout: float) -> None:
         """Wait for something, and pass it on."""
         if not self._unsent:

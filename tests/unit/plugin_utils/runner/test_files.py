@@ -126,6 +126,7 @@ def test_what_cannot_be_got(node: LocalNode, tmp_path: Path) -> None:
     assert code(node.get(str(tmp_path)).end) == "EISDIR"
     assert code(node.get(str(tmp_path / "fifo")).end) == "EINVAL"
     assert code(node.get("/dev/zero").end) == "EINVAL"
+    assert code(node.get("/proc/self/mem").end) == "EIO", "a file that cannot be read to its end is no short file"
 
 
 def test_a_file_whose_size_is_not_known(node: LocalNode) -> None:

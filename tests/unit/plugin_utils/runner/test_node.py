@@ -8,6 +8,7 @@ import hashlib
 import os
 import pwd
 import random
+import select
 import shlex
 import signal
 import sys
@@ -197,6 +198,51 @@ def test_output_stops_without_credit(fast_node: LocalNode) -> None:
     assert len(node.result(id_).stdout) == node.client.settings.output_window
 
 
+BOTH_STREAMS = """
+import os, threading
+def write(fd, size, count):
+    for _turn in range(count):
+        data = b"%d" % fd * size
+        while data:
+            data = data[os.write(fd, data):]
+thread = threading.Thread(target=write, args=(2, 5000, 200))
+thread.start()
+write(1, 32768, 150)
+thread.join()
+"""
+
+
+def test_two_full_streams_and_a_slow_consumer(fast_node: LocalNode) -> None:
+    """One stream may use up the credit on which the other one is read: that is not its end."""
+    node, held = fast_node, [0]
+    give = node.client.consumed
+    node.client.consumed = lambda id_, size: held.append(held.pop() + size)  # type: ignore[method-assign]
+    id_ = node.client.exec([sys.executable, "-c", BOTH_STREAMS])
+    node.client.stdin_eof(id_)
+    deadline = time.monotonic() + 60
+    while node.result(id_).end is None and time.monotonic() < deadline:
+        for _turn in range(3):
+            node.step(0.05)
+        give(id_, held[0])
+        held[0] = 0
+    result = node.result(id_)
+    assert (result.rc, len(result.stdout), len(result.stderr)) == (0, 150 * 32768, 200 * 5000)
+
+
+def test_cancel_of_what_ended_with_more_output_than_credit(fast_node: LocalNode) -> None:
+    node = fast_node
+    node.client.consumed = lambda id_, size: None  # type: ignore[method-assign]  # a consumer that takes nothing
+    window = node.client.settings.output_window
+    id_ = node.client.exec(f"head -c {window + 30000} /dev/zero")
+    node.client.stdin_eof(id_)
+    node.until(lambda: len(node.result(id_).stdout) == window)
+    for _turn in range(5):
+        node.step(0.1)  # its end has been seen
+    assert node.result(id_).end is None
+    node.client.cancel(id_)
+    assert isinstance(node.wait(id_, 5).end, Exited)
+
+
 def test_several_at_once(node: LocalNode) -> None:
     ids = [node.client.exec(f"cat; sleep 0.{9 - i}; echo {i}; exit {i}") for i in range(8)]
     for i, id_ in enumerate(ids):
@@ -307,6 +353,18 @@ def test_the_dead_man(tmp_path: Path) -> None:
         assert node.ready is not None
         assert wait_gone(node.ready.pid)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_whose_program_never_comes(tmp_path: Path) -> None:
+    """It ends in the dead-man's time as well, and so does what waits for its output; no FIFO is left."""
+    client = RunnerClient(RunnerSettings(dead_man=1.0))
+    with LocalNode(client, carrier=True, env={"TMPDIR": str(tmp_path)}) as node:
+        select.select([node.master], [], [], 30)  # it is ready, and hears nothing
+        assert (tmp_path / f".fleet-ssm-{client.nonce}" / "1").exists()
+        assert wait_gone(node.pid)
+        carrier = next(iter(node._carriers.values()))
+        assert wait_gone(carrier.pid)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shutdown(node: LocalNode) -> None:

@@ -90,6 +90,55 @@ def test_ended_with_the_runner() -> None:
     assert wait_gone(kept)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("method", "options"), [("sudo", {}), ("su", {"become_flags": "-s /bin/sh"})])
+def test_kept_with_its_terminal(node: WarmNode, method: str, options: dict[str, str]) -> None:
+    """What begins with a terminal is kept with it: it is not hung up after its first module."""
+    def run() -> Result:
+        return node.warm(core.command(method, become_user="nobody", **options), core.payload("ping"), tty=True)
+
+    assert run().rc == 0
+    kept = zygotes(node)
+    assert [run().rc for _turn in range(5)] == [0] * 5
+    assert zygotes(node) == kept
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_refused_while_the_terminal_is_in_use(node: WarmNode) -> None:
+    """Only for the moment: its parts are not lost, it can be cancelled, and afterwards the interpreter serves as before."""
+    def submit(module: str, arguments: dict[str, str]) -> int:
+        id_ = node.submit(core.command("sudo", become_user="nobody"), core.payload(module, arguments), tty=True)
+        node.client.stdin_eof(id_)
+        return id_
+
+    assert node.wait(submit("ping", {})).rc == 0
+    running = submit("ends", {"how": "subprocess", "argument": "sleep 3"})
+    for _turn in range(4):
+        node.step(0.05)
+    refused = submit("stat", {"path": "/etc/passwd"})
+    cancelled = submit("ping", {})
+    node.client.cancel(cancelled)
+    assert code(node.wait(refused)) == "EBUSY"
+    assert code(node.wait(cancelled)) == "ECANCELED"
+    assert isinstance(node.wait(running).end, Exited)
+    assert node.wait(submit("stat", {"path": "/etc/passwd"})).rc == 0
+    assert node.wait(submit("ping", {})).rc == 0
+
+
+def test_cancelled_and_refused_at_once_is_not_started_anew(node: WarmNode, tmp_path: Path) -> None:
+    path = tmp_path / "path"
+    path.mkdir()
+    command = core.command(environment={"PYTHONPATH": str(path)})
+    assert node.warm(command, core.payload("ping")).rc == 0
+    (path / "appeared.py").touch()  # a new interpreter will be needed
+    id_ = node.submit(command, core.payload("ends", {"how": "subprocess", "argument": f"touch {tmp_path}/ran"}))
+    node.client.stdin_eof(id_)
+    node.queue()
+    node.client.cancel(id_)
+    assert code(node.wait(id_)) == "ECANCELED"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_death_while_a_module_runs(node: WarmNode) -> None:
     assert ping(node).rc == 0
     (kept,) = zygotes(node)
