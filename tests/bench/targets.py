@@ -46,10 +46,11 @@ def verdicts(results: Results) -> Iterator[Verdict]:
             ours = _marginal(results.find("session", "mix", become=become, latency_ms=latency))
             for peer, limit in (("ssh", of_ssh), ("mitogen", 1.1)):
                 yield Verdict(f"{name} / {peer}", _ratio(ours, _marginal(results.find(peer, "mix", become=become, latency_ms=latency))), limit)
-    for latency in (0, 20):
-        for workload, words in (("commands5x10", "5 hosts × 10 command"), ("commands50x10", "50 hosts × 10 command")):
+    for workload, words, latencies in (("commands5x10", "5 hosts × 10 command", (0, 20)), ("commands50x10", "50 hosts × 10 command", (0,))):
+        for latency in latencies:
             ours, ssh = (_marginal(results.find(transport, workload, latency_ms=latency)) for transport in ("session", "ssh"))
             yield Verdict(f"{words}, {latency} ms, less the empty play / ssh", _ratio(ours, ssh), 0.65)
+    for latency in (0, 20):
         ssh = _median(results.find("ssh", "first", latency_ms=latency))
         for transport, words, limit in (("session", "own documents", 1.4), ("session_public", "public documents", 2.0)):
             ours = _median(results.find(transport, "first", latency_ms=latency))
