@@ -65,7 +65,7 @@ def test_an_operator_runs_a_play_on_a_node_named_by_its_tag(guarded, own_control
     assert run_command(own_controller).check().result("say")["stdout"] == "hello"
 
 
-@pytest.mark.parametrize("action", ["ssm:StartSession", "ssm:DescribeInstanceInformation"])
+@pytest.mark.parametrize("action", ["ssm:StartSession", "ssm:DescribeInstanceInformation", "ssmmessages:OpenDataChannel"])
 def test_an_operator_who_lacks_an_action_is_told_which(guarded, own_controller, action):
     guarded.policy(without(policy("operator"), action), principal=OPERATOR)
     by_name(guarded, own_controller)

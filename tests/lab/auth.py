@@ -11,7 +11,7 @@ import string
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -182,8 +182,11 @@ def _is_signed_by(credential: Credential, request: RawRequest, signature: Signat
     for name in ("X-Amz-Date", "X-Amz-Content-SHA256"):
         if name in request.headers:
             headers[name] = request.headers[name]
-    url = f"http://{request.headers.get('Host', '')}{request.target}"
-    unsigned_request = AWSRequest(request.method, url, headers=headers, data=request.body)
+    _path, _mark, query = request.target.partition("?")
+    url, parameters = f"http://{request.headers.get('Host', '')}{request.target}", None
+    if signature.service == "ssmmessages":  # agents and AWS's client sign what the query means, decoded
+        url, parameters = url.removesuffix(f"?{query}"), parse_qsl(query, keep_blank_values=True)
+    unsigned_request = AWSRequest(request.method, url, headers=headers, data=request.body, params=parameters)
     unsigned_request.context["timestamp"] = signature.date
     text = signer.string_to_sign(unsigned_request, signer.canonical_request(unsigned_request))
     return hmac.compare_digest(signer.signature(text, unsigned_request), signature.signature)

@@ -78,6 +78,7 @@ class Gateway:
             node = self._world.nodes.get(principal.node_id or "")
             if node is None or node.gone:
                 raise AwsError("AccessDeniedException", f"{principal.arn} is no node", 403)
+            self._world.permissions.check(principal, f"ssmmessages:{action}", ("*",), WireProtocol.JSON)
             token = await make(node, unquote(request.match_info["id"]))
             text = (
                 f"<{action}Response><MessageSchemaVersion>1.0</MessageSchemaVersion>"
@@ -87,6 +88,26 @@ class Gateway:
             status, error = problem.status, problem.code
             # The agent looks for the code as an element's name.
             text = f"<{problem.code}><Message>{escape(problem.message)}</Message></{problem.code}>"
+        self._note(action, principal, status, error, begun, len(body), len(text), by_node=True)
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    def _authenticate(self, request: web.Request, body: bytes) -> Principal:
+        raw = RawRequest(request.method, request.raw_path, request.headers, body)
+        verify = self._world.settings.verify_signatures
+        return authenticate(self._world.vault, raw, parse_signature(raw), WireProtocol.JSON, verify=verify)
+
+    def _note(
+        self,
+        action: str,
+        principal: Principal | None,
+        status: int,
+        error: str,
+        begun: float,
+        received: int,
+        sent: int,
+        *,
+        by_node: bool,
+    ) -> None:
         self._world.log.add(
             LoggedRequest(
                 time=timestamp(),
@@ -97,21 +118,34 @@ class Gateway:
                 status=status,
                 error=error,
                 milliseconds=round((time.monotonic() - begun) * 1000, 1),
-                request_bytes=len(body),
-                response_bytes=len(text),
-                by_node=True,
+                request_bytes=received,
+                response_bytes=sent,
+                by_node=by_node,
             )
         )
-        return web.Response(status=status, text=text, content_type="application/xml")
-
-    def _authenticate(self, request: web.Request, body: bytes) -> Principal:
-        raw = RawRequest(request.method, request.raw_path, request.headers, body)
-        verify = self._world.settings.verify_signatures
-        return authenticate(self._world.vault, raw, parse_signature(raw), WireProtocol.JSON, verify=verify)
 
     # -- websockets
 
-    async def _open_control(self, request: web.Request) -> web.WebSocketResponse:
+    def _admit(self, request: web.Request, action: str, resource: str) -> web.Response | None:
+        """The refusal of a request for a websocket, if it is one.
+
+        Whether the service takes unsigned requests from old clients is its secret; they are taken here while nobody's
+        permissions are looked at. Tokens are what lets a client in then, as it is on AWS.
+        """
+        begun, principal, status, error, message = time.monotonic(), None, 101, "", ""
+        try:
+            if _is_signed(request) or self._world.permissions.rules:
+                principal = self._authenticate(request, b"")
+                self._world.permissions.check(principal, f"ssmmessages:{action}", (resource,), WireProtocol.JSON)
+        except AwsError as problem:
+            status, error, message = 403, problem.code, problem.message
+        by_node = bool(principal and principal.node_id)
+        self._note(action, principal, status, error, begun, 0, len(message), by_node=by_node)
+        return web.json_response({"message": message}, status=status) if error else None
+
+    async def _open_control(self, request: web.Request) -> web.StreamResponse:
+        if refusal := self._admit(request, "OpenControlChannel", "*"):
+            return refusal
         socket = await _accept(request)
         token = await _first_token(socket)
         node = self._world.nodes.get(self._control_tokens.pop(token, ""))
@@ -129,9 +163,12 @@ class Gateway:
                 node.channel, node.channel_lost = None, time.time()
         return socket
 
-    async def _open_data(self, request: web.Request) -> web.WebSocketResponse:
+    async def _open_data(self, request: web.Request) -> web.StreamResponse:
         session_id = unquote(request.match_info["id"])
         known = self._world.sessions.get(session_id)
+        owner = f"{known.region}:{known.account}" if known is not None else ":"
+        if refusal := self._admit(request, "OpenDataChannel", f"arn:aws:ssm:{owner}:session/{session_id}"):
+            return refusal
         socket = await _accept(request)
         opened = self._world.sessions.redeem(session_id, await _first_token(socket))
         if opened is None or opened[0].relay is None or known is None:
@@ -147,6 +184,10 @@ class Gateway:
 
     def _peer(self, side: Side, socket: web.WebSocketResponse, request: web.Request) -> Peer:
         return Peer(side, socket, request.transport)
+
+
+def _is_signed(request: web.Request) -> bool:
+    return "Authorization" in request.headers or any(name.startswith("X-Amz-") for name in request.query)
 
 
 async def _accept(request: web.Request) -> web.WebSocketResponse:

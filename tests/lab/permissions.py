@@ -14,6 +14,7 @@ from typing import Any
 
 from .auth import Principal
 from .errors import WireProtocol, not_authorized
+from .sessions import session_prefix
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Rule:
         names = (principal.arn, principal.role or "", principal.name)
         return any(fnmatchcase(name, self.principal) for name in names)
 
-    def matches(self, action: str, resource: str) -> bool:
+    def matches(self, principal: Principal, action: str, resource: str) -> bool:
         """IAM's actions ignore case, its ARNs do not."""
-        return fnmatchcase(action.lower(), self.action.lower()) and fnmatchcase(resource, self.resource)
+        return fnmatchcase(action.lower(), self.action.lower()) and fnmatchcase(resource, _filled(self.resource, principal))
 
 
 class Permissions:
@@ -43,14 +44,14 @@ class Permissions:
 
     def check(self, principal: Principal, action: str, resources: Sequence[str], protocol: WireProtocol) -> None:
         """Raise `AwsError` as the service would if the call is not allowed for every one of the resources."""
-        if not self.rules or principal.node_id is not None:
+        if not self.rules:
             return
         rules = [rule for rule in self.rules if rule.concerns(principal)]
         allowing = [rule for rule in rules if rule.effect == "allow"]
         for resource in resources or ("*",):
-            if any(rule.effect == "deny" and rule.matches(action, resource) for rule in rules):
+            if any(rule.effect == "deny" and rule.matches(principal, action, resource) for rule in rules):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=True)
-            if allowing and not any(rule.matches(action, resource) for rule in allowing):
+            if allowing and not any(rule.matches(principal, action, resource) for rule in allowing):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=False)
 
 
@@ -61,6 +62,13 @@ def rules_of_policy(principal: str, policy: Mapping[str, Any]) -> Iterable[Rule]
         for action in _listed(statement.get("Action", "*")):
             for resource in _listed(statement.get("Resource", "*")):
                 yield Rule(statement["Effect"].lower(), action, principal, resource)
+
+
+def _filled(pattern: str, principal: Principal) -> str:
+    """A pattern with its variables replaced. For AWS's sample policies ids of one's own sessions begin with `${aws:userid}`."""
+    for variable in ("${aws:userid}", "${aws:username}"):
+        pattern = pattern.replace(variable, session_prefix(principal))
+    return pattern
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -64,7 +64,7 @@ class Sessions:
         if channel is None:
             raise not_connected(new.node.node_id)
         session = Session(
-            session_id=f"{_NAME.sub('-', new.owner.name)[:60]}-{random_hex(17)}",
+            session_id=f"{session_prefix(new.owner)}-{random_hex(17)}",
             account=new.account,
             region=new.region,
             node=new.node,
@@ -199,6 +199,11 @@ class Sessions:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def session_prefix(owner: Principal) -> str:
+    """What the ids of someone's sessions begin with, before a hyphen."""
+    return _NAME.sub("-", owner.name)[:60]
 
 
 def not_connected(target: str) -> AwsError:

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 with suppress(ImportError):  # ansible-test imports this without it; the mux looks for it before it serves
     from websockets.asyncio.client import ClientConnection, connect
@@ -40,6 +40,9 @@ _MAX_DELAY: Final = 10.0
 # A frame is 120 bytes and a payload; agents send 1 KiB, and can be made to send 64 KiB.
 _MAX_FRAME: Final = 1 << 20
 _GONE: Final = "the service has ended the session"
+# Of signature or permission. Credentials may be renewed while a connection comes back, so one refusal is not the last word then.
+_REFUSALS: Final = (401, 403)
+_MOST_REFUSALS: Final = 3
 # At its debug level websockets logs frames, and with them tokens and everything that is sent.
 _WIRE_LOG: Final = logging.getLogger("fleet.ssm.websocket")
 _WIRE_LOG.setLevel(logging.WARNING)
@@ -51,6 +54,10 @@ class ChannelError(Exception):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class ChannelRefused(ChannelError):
+    """The service lets nobody in with this signature: another one is needed, or a permission."""
 
 
 class SessionGone(Exception):
@@ -104,7 +111,9 @@ class SessionClient:
 
     ``resume`` calls ResumeSession and raises :class:`SessionGone` if there is no session any more; anything else that it
     raises is tried again. ``terminate`` calls TerminateSession. ``generate_data_key(key_id, encryption_context)`` calls KMS
-    GenerateDataKey for 64 bytes; None refuses encrypted sessions.
+    GenerateDataKey for 64 bytes; None refuses encrypted sessions. ``sign(stream_url)`` gives the headers of a signed GET, the
+    action ``ssmmessages:OpenDataChannel``; it is called for each websocket, since credentials change, but not for a URL that
+    is presigned. None sends no signature.
     """
 
     def __init__(
@@ -114,6 +123,7 @@ class SessionClient:
         resume: Callable[[], Awaitable[StartedSession]],
         terminate: Callable[[], Awaitable[None]],
         generate_data_key: Callable[[str, Mapping[str, str]], Awaitable[DataKey]] | None = None,
+        sign: Callable[[str], Awaitable[Mapping[str, str]]] | None = None,
         network: Network | None = None,
         settings: ChannelSettings | None = None,
     ) -> None:
@@ -121,6 +131,7 @@ class SessionClient:
         self._resume = resume
         self._terminate = terminate
         self._generate_data_key = generate_data_key
+        self._sign = sign
         self._network = network or Network()
         self._settings = settings or ChannelSettings()
         self._client_id = str(uuid.uuid4())
@@ -256,6 +267,7 @@ class SessionClient:
     async def _connect(self) -> ClientConnection:
         """Open a websocket and present the token."""
         url = self._started.stream_url
+        signature = await self._signature(url)
         proxy = self._network.proxy_for(url)
         tls: dict[str, Any] = {}
         try:
@@ -273,6 +285,7 @@ class SessionClient:
                 close_timeout=self._settings.close_timeout,
                 ping_interval=None,  # see _keep_alive
                 user_agent_header=_USER_AGENT,
+                additional_headers=signature,
                 logger=_WIRE_LOG,
                 **tls,
             )
@@ -291,11 +304,21 @@ class SessionClient:
                 where += f" through the proxy {without_credentials(proxy)}"
             # websockets puts a proxy's URL with its password into this one exception, so it is not chained.
             cause = None if isinstance(exc, InvalidProxy) else exc
-            text = f"the data channel to {where} cannot be opened: {_reason(exc)}"
-            raise ChannelError(text, permanent=_is_permanent(exc)) from cause
+            text = f"the data channel to {where} cannot be opened: {_reason(exc, self.session_id)}"
+            kind = ChannelRefused if _is_refusal(exc) else ChannelError
+            raise kind(text, permanent=_is_permanent(exc)) from cause
+
+    async def _signature(self, url: str) -> Mapping[str, str]:
+        if self._sign is None or _is_presigned(url):
+            return {}
+        try:
+            return await self._sign(url)
+        except Exception as exc:
+            raise ChannelError(f"the request to open the data channel cannot be signed: {exc}") from exc
 
     async def _reconnect(self, deadline: float, failures: int, problem: Exception | None = None) -> ClientConnection:
         """A new websocket to the same session, tried until ``deadline``. After ``failures`` and the last ``problem`` it is slower."""
+        refusals = 0
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -312,6 +335,9 @@ class SessionClient:
                     except SessionGone:
                         raise
                     except Exception as exc:
+                        refusals += isinstance(exc, ChannelRefused)
+                        if refusals == _MOST_REFUSALS:
+                            raise
                         problem = exc
                         failures += 1
         except TimeoutError:
@@ -384,10 +410,9 @@ class SessionClient:
         while True:
             await asyncio.sleep(settings.keepalive_interval)
             asked_at = self._loop.time()
-            pong = await websocket.ping()
             try:
                 async with asyncio.timeout(settings.keepalive_timeout):
-                    await pong
+                    await (await websocket.ping())  # sending waits as well, if the buffers are full
             except TimeoutError:
                 if self._stats.last_received < asked_at and self._events.size <= self._settings.receive_buffer // 2:
                     websocket.transport.abort()
@@ -475,6 +500,14 @@ class _EventQueue:
             await self._emptied.wait()
 
 
+def _is_presigned(url: str) -> bool:
+    return any(name.lower().startswith("x-amz-") for name, _value in parse_qsl(urlsplit(url).query, keep_blank_values=True))
+
+
+def _is_refusal(exc: Exception) -> bool:
+    return isinstance(exc, InvalidStatus) and exc.response.status_code in _REFUSALS
+
+
 def _is_permanent(exc: Exception) -> bool:
     if isinstance(exc, InvalidProxyStatus | InvalidStatus):
         status = exc.response.status_code
@@ -482,7 +515,7 @@ def _is_permanent(exc: Exception) -> bool:
     return isinstance(exc, InvalidProxy | InvalidURI | NetworkError | ssl.SSLCertVerificationError)
 
 
-def _reason(exc: Exception) -> str:
+def _reason(exc: Exception, session_id: str) -> str:
     """Why a connection failed, in words that say what to do; never with credentials."""
     if isinstance(exc, InvalidProxyStatus):
         status = exc.response.status_code
@@ -490,7 +523,20 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, InvalidProxy):
         return "the proxy's URL cannot be used"
     if isinstance(exc, InvalidStatus):
-        return f"HTTP {exc.response.status_code}"
+        status, said = exc.response.status_code, _said(bytes(exc.response.body or b""))
+        remedy = ""
+        if status in _REFUSALS:
+            remedy = f". Allow the action ssmmessages:OpenDataChannel on the session {session_id} in the caller's IAM policy, or set the clock of this machine"
+        return f"HTTP {status}{remedy}{said and f'. AWS says: {said}'}"
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its TLS certificate is not trusted: {exc.verify_message}. Set the option 'ca_bundle' if it is a private one"
     return str(exc) or type(exc).__name__
+
+
+def _said(body: bytes) -> str:
+    """The message in an answer's body: JSON's, or the text if it is short."""
+    text = body.decode("utf-8", "replace").strip()
+    with suppress(ValueError, AttributeError):
+        answer = json.loads(text)
+        text = str(answer.get("message") or answer.get("Message") or text)
+    return " ".join(text.split())[:500]

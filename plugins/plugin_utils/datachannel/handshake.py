@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from .message import MalformedMessage
 
-# Agents take it for the version of AWS's client and choose by it, e.g. separate output streams from 1.2.312.0 on.
-CLIENT_VERSION: Final = "1.2.694.0"
+# Agents take it for the version of AWS's client and choose by it, e.g. separate output streams from 1.2.312.0 on. This is
+# the oldest one that AWS supports: the first that signs the request for the websocket and stayed in use.
+CLIENT_VERSION: Final = "1.2.764.0"
 
 SESSION_TYPE: Final = "SessionType"
 KMS_ENCRYPTION: Final = "KMSEncryption"

@@ -29,6 +29,7 @@ from .documents import Memory
 from .errors import ServiceFault
 from .limits import Pace
 from .request import ConnectionOptions
+from .signature import websocket_headers
 
 if TYPE_CHECKING:
     import botocore.credentials
@@ -212,6 +213,12 @@ class Identity:
         if not lookup.cancelled():
             lookup.exception()  # seen, even if nobody waits any more
 
+    async def sign(self, url: str) -> dict[str, str]:
+        """The headers of a signed request for a data channel's websocket, by credentials that are valid now."""
+        if self._credentials is None:
+            await self.settings()
+        return await asyncio.get_running_loop().run_in_executor(threads, self._sign, url)
+
     async def instances(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """EC2's DescribeInstances, in a process of its own; see :mod:`.aws_helper` for the shape.
 
@@ -241,6 +248,14 @@ class Identity:
                 self._base = None
                 self._credentials = None
                 self._clients.clear()
+
+    def _sign(self, url: str) -> dict[str, str]:
+        with self._lock:
+            region = self._client("ssm").meta.region_name  # names such as fips-us-east-1 mean another one
+            credentials = self._credentials
+        if credentials is None:
+            raise AssertionError
+        return websocket_headers(url, credentials.get_frozen_credentials(), region)
 
     def _pace(self, service: str, action: str) -> Pace:
         # The account is not known without a call; a role's ARN names it, else the key stands for it.

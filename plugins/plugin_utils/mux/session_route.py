@@ -394,6 +394,7 @@ class SessionRoute:
             resume=lambda: self._resume(started.session_id),
             terminate=lambda: self._terminate(started.session_id),
             generate_data_key=self._generate_data_key,
+            sign=self._identity.sign,
             network=settings.network,
             settings=ChannelSettings(input_waits=True, max_payload=self._options.payload_size, max_window=self._options.send_window),
         )

@@ -107,9 +107,9 @@ class StandInAgent:
         return dict(request.headers.items())
 
 
-async def open_client(http: ClientSession, started: dict[str, Any]) -> Channel:
+async def open_client(http: ClientSession, started: dict[str, Any], headers: dict[str, str] | None = None) -> Channel:
     """The client's side of what StartSession or ResumeSession has answered."""
-    socket = await http.ws_connect(started["StreamUrl"])
+    socket = await http.ws_connect(started["StreamUrl"], headers=headers)
     await socket.send_str(json.dumps({"MessageSchemaVersion": "1.0", "TokenValue": started["TokenValue"]}))
     return Channel(socket)
 

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, ProxyConnectionError
 from tests.integration.lab.standin import agent_of, in_thread, open_client
 from tests.lab import Lab, LabNode
 from tests.lab.codec import Message
+from tests.lab.nodes.agent.signing import Credentials, sign
 
 DOCUMENT = "AWS-StartInteractiveCommand"
 
@@ -249,6 +250,56 @@ def test_a_denied_action_names_itself_and_the_resource(lab, node):
     assert error_code(raised) == "AccessDeniedException"
     text = raised.value.response["Error"]["Message"]
     assert "ssm:StartSession" in text and f"instance/{node.node_id}" in text and "user/operator" in text
+
+
+def websocket_signature(lab: Lab, started: dict[str, Any], **other: str) -> dict[str, str]:
+    """What the lab's operator sends with a request for a data channel; `other` takes the place of a part of their key."""
+    environment = lab.env()
+    given = {"access_key": environment["AWS_ACCESS_KEY_ID"], "secret_key": environment["AWS_SECRET_ACCESS_KEY"], **other}
+    made = sign("GET", started["StreamUrl"], {}, b"", credentials=Credentials(**given), service="ssmmessages", region=lab.region)
+    return {name: value for name, value in made.items() if name != "Host"}
+
+
+@pytest.mark.parametrize(("other", "text"), [({"secret_key": "another"}, "signature"), ({"access_key": "AKIANOBODY"}, "security token")])
+async def test_a_data_channels_signature_is_verified(lab, node, other, text):
+    async with agent_of(lab, node) as (_agent, http):
+        started = await in_thread(start, lab, node)
+        assert "+" in started["StreamUrl"].partition("cell-number=")[2]
+        url = started["StreamUrl"].replace("ws://", "http://")
+        async with http.get(url, headers=websocket_signature(lab, started, **other)) as answer:
+            assert answer.status == 403
+            assert text in (await answer.json())["message"]
+        lab.reset_requests()
+        await open_client(http, started, websocket_signature(lab, started))
+        found = lab.requests(entries=True)
+    opened = [entry for entry in found.entries if entry["action"] == "ssmmessages:OpenDataChannel" and not entry["by_node"]]
+    assert [entry["principal"] for entry in opened] == [f"arn:aws:iam::{lab.account}:user/operator"]
+
+
+async def test_a_data_channel_may_be_denied_and_wants_a_signature_then(lab, node):
+    async with agent_of(lab, node) as (_agent, http):
+        started = await in_thread(start, lab, node)
+        url = started["StreamUrl"].replace("ws://", "http://")
+        lab.deny("ssmmessages:OpenDataChannel", principal="operator", resource="*/nobody-*")
+        await open_client(http, started, websocket_signature(lab, started))
+        async with http.get(url) as answer:
+            assert answer.status == 403 and "Missing Authentication Token" in await answer.text()
+        lab.deny("ssmmessages:OpenDataChannel", principal="operator", resource="arn:aws:ssm:*:session/${aws:userid}-*")
+        async with http.get(url, headers=websocket_signature(lab, started)) as answer:
+            assert answer.status == 403
+            text = (await answer.json())["message"]
+    assert "ssmmessages:OpenDataChannel" in text and f"session/{started['SessionId']}" in text
+
+
+async def test_agents_need_permissions_too(lab, node):
+    async with agent_of(lab, node) as (agent, _http):
+        lab.deny("ssm:UpdateInstanceInformation", principal="FleetNode")
+        status, answer = await agent.call("UpdateInstanceInformation", InstanceId=node.node_id, AgentVersion="3.3.0.0", PlatformType="Linux")
+        assert status == 400 and answer["__type"] == "AccessDeniedException" and node.node_id in answer["message"]
+        started = await in_thread(start, lab, node)
+        lab.deny("ssmmessages:CreateDataChannel", principal="FleetNode")
+        with pytest.raises(ConnectionError, match="ssmmessages:CreateDataChannel"):
+            await agent.open_data(started["SessionId"])
 
 
 def test_a_policy_allows_only_what_it_says(lab, node):

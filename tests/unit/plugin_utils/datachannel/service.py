@@ -25,6 +25,7 @@ class Service:
         self.agent = agent
         self.openings: list[dict[str, Any]] = []
         self.user_agents: list[str] = []
+        self.signatures: list[str | None] = []  # the header Authorization of each request for a websocket
         self.resumed = 0
         self.terminated = 0
         self.ended = False
@@ -96,8 +97,9 @@ class Service:
 
     def _admit(self, connection: ServerConnection, request: Any) -> Any:
         self.user_agents.append(request.headers.get("User-Agent", ""))
+        self.signatures.append(request.headers.get("Authorization"))
         if self.refuse_with is not None:
-            return connection.respond(self.refuse_with, "refused\n")
+            return connection.respond(self.refuse_with, '{"message": "we do not\\nknow you"}')
         return None
 
     async def _serve(self, websocket: ServerConnection) -> None:

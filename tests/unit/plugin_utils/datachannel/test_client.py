@@ -43,7 +43,8 @@ async def test_input_and_output_pass_unchanged() -> None:
         assert await read(client, len(data)) == data
         await client.close()
     assert service.terminated == 1
-    assert service.openings[0]["ClientVersion"]
+    # The oldest version of AWS's client that AWS supports; agents compare the numbers.
+    assert tuple(map(int, service.openings[0]["ClientVersion"].split("."))) >= (1, 2, 764, 0)
     assert service.user_agents == ["fleet.ssm"]
 
 
@@ -173,17 +174,98 @@ async def test_a_service_that_drops_every_websocket_is_not_asked_for_ever() -> N
         await client.close()
 
 
-async def test_a_refusal_is_final_and_its_status_told() -> None:
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_is_final_and_names_the_missing_action(status: int) -> None:
     async with Service(Agent()) as service:
-        service.refuse_with = 403
+        service.refuse_with = status
         client = client_of(service)
-        with pytest.raises(ChannelError, match=r"to 127\.0\.0\.1 cannot be opened: HTTP 403") as caught:
+        with pytest.raises(ChannelError) as caught:
             await client.open()
+        text = str(caught.value)
+        assert f"to 127.0.0.1 cannot be opened: HTTP {status}" in text
+        assert "action ssmmessages:OpenDataChannel on the session session-1" in text
+        assert text.endswith("AWS says: we do not know you")
         assert caught.value.permanent
         assert service.resumed == 0
         await client.close()
         await client.close()
     assert service.terminated == 1
+
+
+async def test_every_websocket_has_a_fresh_signature() -> None:
+    async with Service(Agent(), echo=bytes) as service:
+        asked: list[str] = []
+
+        async def sign(url: str) -> dict[str, str]:
+            asked.append(url)
+            return {"Authorization": f"signature {len(asked)}"}
+
+        client = client_of(service, sign=sign)
+        await client.open()
+        while not service.openings:
+            await asyncio.sleep(0.01)
+        service.cut()
+        await client.write(b"still there?")
+        assert await read(client, 12) == b"still there?"
+        assert service.signatures == ["signature 1", "signature 2"]
+        assert asked == [service.started().stream_url] * 2
+        await client.close()
+
+
+async def test_a_presigned_url_is_not_signed_again() -> None:
+    async with Service(Agent()) as service:
+
+        async def sign(url: str) -> dict[str, str]:
+            raise AssertionError(url)
+
+        started = replace(service.started(), stream_url=service.started().stream_url + "&X-Amz-Signature=0123")
+        client = SessionClient(started, resume=service.resume, terminate=service.terminate, sign=sign)
+        await client.open()
+        await client.close()
+        assert service.signatures == [None]
+
+
+async def test_a_signature_that_cannot_be_made_says_why() -> None:
+    async with Service(Agent()) as service:
+
+        async def sign(_url: str) -> dict[str, str]:
+            raise RuntimeError("the credentials have expired")
+
+        client = client_of(service, sign=sign, settings=ChannelSettings(open_timeout=0.5))
+        with pytest.raises(ChannelError, match="cannot be signed: the credentials have expired"):
+            await client.open()
+        assert not service.user_agents
+        await client.close()
+
+
+async def test_a_refusal_while_it_comes_back_is_not_met_for_ever() -> None:
+    async with Service(Agent()) as service:
+        client = client_of(service)
+        await client.open()
+        while not service.openings:
+            await asyncio.sleep(0.01)
+        service.refuse_with = 403
+        service.cut()
+        end = await ended(client)
+        assert "ssmmessages:OpenDataChannel" in end.reason and not end.clean
+        assert len(service.user_agents) == 1 + 3
+        await client.close()
+
+
+async def test_one_refusal_while_it_comes_back_is_got_over() -> None:
+    async with Service(Agent(), echo=bytes) as service:
+        client = client_of(service)
+        await client.open()
+        while not service.openings:
+            await asyncio.sleep(0.01)
+        service.refuse_with = 403
+        service.cut()
+        while len(service.user_agents) < 2:
+            await asyncio.sleep(0.01)
+        service.refuse_with = None
+        await client.write(b"hello")
+        assert await read(client, 5) == b"hello"
+        await client.close()
 
 
 async def test_an_overloaded_service_is_asked_again() -> None:
@@ -210,6 +292,24 @@ async def test_silence_after_a_ping_means_that_the_connection_is_lost() -> None:
         await client.write(b"anybody?")
         assert await read(client, 8) == b"anybody?"
         assert client.stats.reconnects == service.resumed == 1
+        await client.close()
+
+
+async def test_silence_while_much_is_to_be_sent_means_the_same() -> None:
+    """The buffers are full, so not even the ping goes out."""
+    async with Service(Agent()) as service:
+        client = client_of(service, settings=ChannelSettings(keepalive_interval=0.1, keepalive_timeout=0.2, initial_window=20_000, max_window=20_000))
+        await client.open()
+        while not service.openings:
+            await asyncio.sleep(0.01)
+        service.freeze()
+        data = os.urandom(15_000_000)
+        await client.write(data)
+        async with asyncio.timeout(60):
+            while len(service.agent.input) < len(data):
+                await asyncio.sleep(0.01)
+        assert service.agent.input == data
+        assert service.resumed == 1
         await client.close()
 
 
