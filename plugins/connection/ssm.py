@@ -80,7 +80,7 @@ from ansible.module_utils.common.text.converters import to_bytes, to_native, to_
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError, MuxGone
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import LARGEST_PAYLOAD, ErrorKind, FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
@@ -153,15 +153,24 @@ class Connection(ConnectionBase):
             options = self._options_for_mux()
             display.vvv(f"ESTABLISH SESSION MANAGER CONNECTION TO: {options.host}", host=self._host)
             try:
-                client = MuxClient.connect(self.get_option("control_path_dir"), patience=options.silence_timeout + options.connection_timeout + SILENCE_MARGIN)
-                self._client = client
-                self._facts = client.open(options, credential_environment(), self._reason())
+                try:
+                    self._open(options)
+                except MuxGone:  # it was being replaced or stopped; opening runs nothing, so nothing is done twice
+                    self._open(options)
             except MuxError as error:
-                self.close()
                 raise self._translate(error) from None  # it says the same
             display.vvv("CONNECTED AS {user} TO {node} IN {region} BY {document}, SESSION {session}".format(**self._facts), host=self._host)
             self._connected = True
         return self
+
+    def _open(self, options: ConnectionOptions) -> None:
+        client = MuxClient.connect(self.get_option("control_path_dir"), patience=options.silence_timeout + options.connection_timeout + SILENCE_MARGIN)
+        try:
+            self._facts = client.open(options, credential_environment(), self._reason())
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
 
     def _options_for_mux(self) -> ConnectionOptions:
         values = {name: self.get_option(name) for name in FIELD_NAMES}

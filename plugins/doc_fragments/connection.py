@@ -395,7 +395,8 @@ options:
         key: max_sessions
   control_path_dir:
     description:
-      - The folder of the socket of the process that holds the sessions. It is made with mode 0700.
+      - The folder of the socket of the process that holds the sessions.
+      - The socket is in a folder of mode 0700 in it, so it may be one that others use as well, such as C(/tmp).
     type: str
     default: ~/.ansible/cp
     version_added: 0.1.0

@@ -44,6 +44,13 @@ class MuxError(Exception):
         self.kind = kind
 
 
+class MuxGone(MuxError):
+    """The mux ended in the middle of a request."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.UNKNOWN_OUTCOME, message)
+
+
 class Exchange:
     """One request on a client's socket: give it input, take its events until the last one."""
 
@@ -163,12 +170,14 @@ class MuxClient:
 
     @classmethod
     def connect_if_running(cls, directory: str, *, patience: float) -> MuxClient | None:
-        """Connect to the mux; `None` if there is none.
+        """Connect to the mux; `None` if there is none, or one that hangs and so will be replaced.
 
         :raises MuxError: there is one that cannot be used.
         """
         try:
             peer = start.connect(directory, start=False)
+        except start.Hanging:
+            return None
         except start.StartError as error:
             raise MuxError(ErrorKind.UNREACHABLE, str(error)) from error
         return None if peer is None else cls(peer, patience=patience)
@@ -183,10 +192,14 @@ class MuxClient:
     def open(self, options: ConnectionOptions, environment: Mapping[str, str], reason: str) -> dict[str, Any]:
         """Be connected to a node; what is known of it: user, home, uid, python, kind, target, region, session, document.
 
-        :raises MuxError: it cannot be reached; the text says why.
+        :raises MuxGone: the mux ended. It runs nothing for this, so another mux may be asked.
+        :raises MuxError: the node cannot be reached; the text says why.
         """
         opening = encode_json(FrameType.OPEN, options=options.to_fields(), environment=dict(environment), reason=reason)
-        return self._only_answer(opening)
+        try:
+            return self._only_answer(opening)
+        except MuxGone as error:
+            raise MuxGone("the mux ended while it connected to the node; nothing was run") from error
 
     def exec(
         self, command: str, *, tty: bool = False, takes_input: bool = False, needs_tty: bool = False, payload: bytes = b"", warm: bool = False, secret: str = ""
@@ -287,5 +300,5 @@ class MuxClient:
             pass
         except OSError as error:
             self.close()
-            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the mux ended while the request ran; whether it had an effect on the node is unknown") from error
+            raise MuxGone("the mux ended while the request ran; whether it had an effect on the node is unknown") from error
         return True

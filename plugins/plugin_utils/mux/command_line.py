@@ -36,7 +36,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask(parsed: argparse.Namespace) -> int:
-    peer = start.connect(parsed.control_path_dir, start=False, any_code=True)
+    try:
+        peer = start.connect(parsed.control_path_dir, start=False, any_code=True)
+    except start.Hanging as hanging:
+        if parsed.command != "stop" or not hanging.kill():
+            raise
+        print(f"the mux {hanging.pid} did not answer, and was killed")
+        return 0
     if peer is None:
         print("the mux is not running")
         return 0

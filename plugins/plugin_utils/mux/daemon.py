@@ -35,9 +35,9 @@ def start(path: str) -> socket.socket:
         os._exit(1)
     try:
         os.chdir("/")
-        os.umask(0o177)
         _scrub_environment()
         listener = _listen(path)
+        os.umask(0o077)  # what it and its children make is for this user alone
         _close_files(keep=(listener.fileno(), writer))
         _raise_file_limit()
     except OSError as error:
@@ -64,7 +64,8 @@ def _listen(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(new)  # mode 0600 by the umask
+    os.umask(0o177)
+    listener.bind(new)  # and so with mode 0600
     listener.listen(BACKLOG)
     os.rename(new, path)
     return listener

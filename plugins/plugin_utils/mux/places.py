@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 PLUGIN_UTILS = Path(__file__).resolve().parents[1]
 _SOCKET_LIMIT = 104
 """Bytes of a unix socket's path that every platform allows (Linux has 108, macOS 104 with the final zero)."""
+
+_REMEDY = "Set the option control_path_dir to a folder of your own"
 
 
 class PlaceError(Exception):
@@ -27,13 +30,14 @@ def default_directory() -> str:
 def socket_path(directory: str) -> str:
     """The socket of this installation of the collection; its name is a hash, to be short.
 
-    Where the folder's own path is too long for a unix socket, a folder of this user below ``/tmp`` stands for it.
+    It is in a folder of this user's own, so that ``directory`` may be one that others use, too. Where its path is too long
+    for a unix socket, ``/tmp`` stands for it.
     """
     directory = os.path.abspath(os.path.expanduser(directory))
-    name = "fssm-" + _hash(f"{os.getuid()}\0{PLUGIN_UTILS}\0{sys.prefix}")
+    name = os.path.join(f"fssm-{os.getuid()}", _hash(f"{directory}\0{PLUGIN_UTILS}\0{sys.prefix}"))
     path = os.path.join(directory, name)
     if len(os.fsencode(path)) + len(".lock") >= _SOCKET_LIMIT:
-        path = os.path.join("/tmp", f"fssm-{os.getuid()}-{_hash(directory)}", name)
+        path = os.path.join("/tmp", name)
     return path
 
 
@@ -41,22 +45,25 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def make_directory(directory: str) -> None:
-    """Make the folder of a socket, for this user alone.
+def make_directories(path: str) -> None:
+    """Make the folders of a socket. A folder that exists is left as it is, and used if nobody else can get at it.
 
-    :raises PlaceError: it belongs to someone else, or cannot be made or closed to others.
+    :raises PlaceError: it belongs to someone else, is open to others, or cannot be made.
     """
+    private = os.path.dirname(path)
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        status = os.lstat(directory) if directory.startswith("/tmp/") else os.stat(directory)
-        if not stat.S_ISDIR(status.st_mode):
-            raise PlaceError(f"{directory}, the folder of the mux's socket, is no folder")
-        if status.st_uid != os.getuid():
-            raise PlaceError(f"{directory}, the folder of the mux's socket, belongs to uid {status.st_uid}, not to you ({os.getuid()})")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            os.chmod(directory, 0o700)
+        os.makedirs(os.path.dirname(private), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(private, 0o700)
+        status = os.lstat(private)
     except OSError as error:
-        raise PlaceError(f"{directory}, the folder of the mux's socket, cannot be used: {error}; set control_path_dir to another") from error
+        raise PlaceError(f"{private}, the folder of the mux's socket, cannot be made: {error}. {_REMEDY}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise PlaceError(f"{private}, the folder of the mux's socket, is no folder. {_REMEDY}")
+    if status.st_uid != os.getuid():
+        raise PlaceError(f"{private}, the folder of the mux's socket, belongs to uid {status.st_uid}, not to you ({os.getuid()}). {_REMEDY}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise PlaceError(f"{private}, the folder of the mux's socket, is open to others: chmod 700 {private}")
 
 
 def code_digest(root: Path = PLUGIN_UTILS) -> str:

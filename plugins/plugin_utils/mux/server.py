@@ -139,12 +139,15 @@ class Mux:
         self._stopping.set()
 
     def retire(self, reason: str) -> None:
-        """Take no further workers, and end when the present ones have gone."""
+        """Take no further workers, and end when the present ones have gone.
+
+        One that runs nothing is no less present: its request may be on its way.
+        """
         if not self.retired:
             self.log.info("retiring: %s", reason)
             self.retired = True
             self._stop_listening()
-        if not any(worker.busy for worker in self._workers):
+        if not self._workers:
             self.stop("retired and unused")
 
     def status(self) -> dict[str, Any]:

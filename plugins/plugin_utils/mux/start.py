@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directory, socket_path
+from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directories, socket_path
 from .protocol import ANY_CODE, VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
 
 GREETING_TIMEOUT = 20.0
@@ -37,6 +37,30 @@ class StartError(Exception):
     """The mux does not run and could not be started."""
 
 
+class Hanging(StartError):
+    """A mux runs, and accepts, but does not answer."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(
+            f"the mux (pid {pid}) does not answer within {GREETING_TIMEOUT:.0f} s: end it with the command stop, or let the next task replace it"
+        )
+        self.pid = pid
+
+    def kill(self) -> bool:
+        """End it, if that is what it is; whether it was."""
+        if self.pid <= 1:
+            return False
+        try:
+            with open(f"/proc/{self.pid}/cmdline", "rb") as source:
+                command = source.read()
+            if os.fsencode(str(PLUGIN_UTILS / "mux")) not in command:
+                return False
+            os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            return False
+        return True
+
+
 class _Stale(Exception):
     """What listens there is not the mux that is wanted."""
 
@@ -46,19 +70,28 @@ def connect(directory: str, *, start: bool = True, any_code: bool = False) -> so
 
     :param start: start a mux if none runs; without it the answer is then `None`.
     :param any_code: a mux of another version of the collection will do: to look at it, or to stop it.
+    :raises Hanging: one runs that does not answer, and none is to be started in its place.
     :raises StartError: it cannot be started; the text says why.
     """
     path = socket_path(directory)
     try:
         found = _try_connect(path, any_code=any_code)
-        if found is not None or not start:
-            return found
-        make_directory(os.path.dirname(path))
+    except Hanging:
+        if not start:
+            raise
+        found = None
+    if found is not None or not start:
+        return found
+    try:
+        make_directories(path)
     except PlaceError as error:
         raise StartError(str(error)) from error
     with _lock(path + ".lock"):
         for _start in range(2):  # once more if the collection's files changed just when it started
-            found = _try_connect(path, replace=True)
+            try:
+                found = _try_connect(path)
+            except Hanging as hanging:
+                hanging.kill()
             if found is not None:
                 return found
             _spawn(path)
@@ -68,20 +101,22 @@ def connect(directory: str, *, start: bool = True, any_code: bool = False) -> so
     return found
 
 
-def _try_connect(path: str, *, replace: bool = False, any_code: bool = False) -> socket.socket | None:
+def _try_connect(path: str, *, any_code: bool = False) -> socket.socket | None:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         peer.settimeout(GREETING_TIMEOUT)
         peer.connect(path)
+        uid = peer_credentials(peer)[1]
+        if uid != os.getuid():  # credentials are what it will be sent
+            raise StartError(f"what listens at {path} is a process of uid {uid}, not yours ({os.getuid()}): set control_path_dir to a folder of your own")
         greet(peer, ANY_CODE if any_code else code_digest())
     except (FileNotFoundError, ConnectionError, _Stale):
         peer.close()
         return None
-    except TimeoutError:
-        if replace:
-            _kill_peer(peer)
+    except TimeoutError as error:
+        pid = peer_credentials(peer)[0]
         peer.close()
-        return None
+        raise Hanging(pid) from error
     except OSError as error:
         peer.close()
         raise StartError(f"the mux's socket {path} cannot be used: {error}") from error
@@ -138,21 +173,6 @@ def _spawn(path: str) -> None:
     if done.returncode:
         text = done.stderr.decode("utf-8", "replace").strip()
         raise StartError(f"the mux could not be started (exit status {done.returncode}): {text or 'no message'}")
-
-
-def _kill_peer(peer: socket.socket) -> None:
-    """Kill a mux that accepts but does not answer (a stopped or wedged process), if that is what it is."""
-    pid = peer_credentials(peer)[0]
-    if pid <= 1:
-        return
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as source:
-            command = source.read()
-    except OSError:
-        return
-    if os.fsencode(str(PLUGIN_UTILS / "mux")) in command:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def peer_credentials(peer: socket.socket) -> tuple[int, int]:

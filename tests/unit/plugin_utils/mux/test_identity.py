@@ -448,7 +448,7 @@ async def test_a_tag_of_one_node_is_that_node_also_on_a_later_page(serve: Serve)
 
 async def test_a_fault_while_a_name_is_looked_for_can_be_tried_again(serve: Serve) -> None:
     endpoint = serve(lambda *_: (503, {"__type": "ServiceUnavailable", "message": "oops"}))
-    with pytest.raises(ServiceFault, match="ssm:DescribeInstanceInformation.*oops") as caught:
+    with pytest.raises(ServiceFault, match=r"ssm:DescribeInstanceInformation.*oops") as caught:
         await resolve(endpoint, "web")
     assert errors.is_transient(caught.value)
 

@@ -12,12 +12,16 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import MuxClient
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import ANY_CODE, FrameType
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.start import _Stale, greet
 from tests.integration.controller import MUX
 from tests.unit.processes import wait_gone
 
@@ -114,6 +118,28 @@ def test_a_mux_of_other_code_is_replaced_and_ends(installation: Installation) ->
     assert installation.status()["pid"] == second, "the old one did not take the new one's socket away"
 
 
+def greeted(status: dict[str, Any], digest: str = ANY_CODE) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(20)
+    peer.connect(status["socket"])
+    greet(peer, digest)
+    return peer
+
+
+def test_a_mux_that_is_replaced_still_serves_whom_it_has_welcomed(installation: Installation) -> None:
+    status = installation.status()
+    worker = MuxClient(greeted(status), patience=20)
+    with pytest.raises(_Stale):
+        greeted(status, "other code")
+    deadline = time.monotonic() + 20
+    while os.path.exists(status["socket"]):
+        assert time.monotonic() < deadline, "it goes on as if nothing had happened"
+        time.sleep(0.01)
+    assert worker.ask(FrameType.STATUS)["pid"] == status["pid"], "its first request was still on its way"
+    worker.close()
+    assert wait_gone(status["pid"])
+
+
 def test_stop_and_sigterm_end_it_and_take_the_socket_away(installation: Installation) -> None:
     status = installation.status()
     assert str(status["pid"]) in installation.command("stop").stdout
@@ -139,6 +165,7 @@ def test_it_inherits_nothing(installation: Installation) -> None:
     assert os.getsid(pid) not in (os.getsid(0), worker.pid)
     assert b"hidden" not in Path(f"/proc/{pid}/environ").read_bytes()
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert "Umask:\t0077\n" in Path(f"/proc/{pid}/status").read_text(), "its children can enter the folders that they make"
 
 
 def test_only_its_user_can_use_it(installation: Installation) -> None:
@@ -163,3 +190,31 @@ def test_a_mux_that_hangs_is_replaced(installation: Installation) -> None:
     os.kill(first, signal.SIGSTOP)
     assert installation.status()["pid"] != first
     assert wait_gone(first)
+
+
+@pytest.mark.slow
+def test_of_a_mux_that_hangs_status_says_so_and_stop_ends_it(installation: Installation) -> None:
+    pid = installation.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    done = installation.command("status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"pid {pid}) does not answer" in done.stderr
+    done = installation.command("stop")
+    assert (done.returncode, done.stdout) == (0, f"the mux {pid} did not answer, and was killed\n")
+    assert wait_gone(pid)
+    assert "not running" in installation.command("status").stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be someone else")
+def test_what_another_user_runs_at_its_place_is_sent_nothing(installation: Installation) -> None:
+    path = installation.status()["socket"]
+    assert "has ended" in installation.command("stop").stdout
+    impostor = subprocess.Popen(
+        [sys.executable, "-c", "import os, socket, sys\nmine = socket.socket(socket.AF_UNIX); mine.bind(sys.argv[1]); os.setuid(65534); mine.listen()\n"
+         "print(flush=True); print(mine.accept()[0].recv(100))", path], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert impostor.stdout is not None
+    impostor.stdout.readline()
+    done = installation.command("status")
+    assert "process of uid 65534, not yours" in done.stderr
+    assert impostor.communicate(timeout=20)[0] == "b''\n"
