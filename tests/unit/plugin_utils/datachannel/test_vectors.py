@@ -13,13 +13,14 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel import messa
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.acknowledgement import acknowledged_sequence, acknowledgement_of
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.channel import DataChannel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Closed, DataKeyNeeded, Event, ExitCode, Output
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.handshake import challenge_response, parse_challenge
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.handshake import CLIENT_VERSION, challenge_response, parse_challenge
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.settings import ChannelSettings
 
 from .vectors import FILES, Frame, frames
 
 PTY = "session-interactive-pty-real-client.jsonl"
 SEPARATE = "session-noninteractive-separate-exit-7-real-client.jsonl"
+RECORDED_VERSION = b"1.2.694.0"
 RESUMED = "session-client-drop-and-resume-real-client.jsonl"
 KMS = "session-kms-real-client.jsonl"
 
@@ -99,7 +100,12 @@ class Replay:
         return [(message.payload_type, message.payload) for message in self.sent if message.message_type == message_type]
 
     def expected_payloads(self, message_type: str) -> list[tuple[int, bytes]]:
-        return [(message.payload_type, message.payload) for message in self.expected if message.message_type == message_type]
+        return [(message.payload_type, with_our_version(message.payload)) for message in self.expected if message.message_type == message_type]
+
+
+def with_our_version(payload: bytes) -> bytes:
+    """What a client says of its version is the one thing in which we follow newer ones."""
+    return payload.replace(RECORDED_VERSION, CLIENT_VERSION.encode())
 
 
 def test_a_session_with_separate_streams_is_answered_as_by_the_real_client() -> None:
@@ -157,7 +163,7 @@ def test_an_encrypted_session_asks_for_a_key_and_answers_as_the_real_client() ->
         assert wanted.key_id == "arn:aws:kms:us-east-1:123456789012:key/2297dcd8-2881-4a4e-bc92-9d9ebd0167f3"
         assert (wanted.context["aws:ssm:SessionId"], wanted.context["aws:ssm:TargetId"]) == ("session-1", "mi-1")
         assert len(b64decode(wanted.context["aws:ssm:RandomChallenge"])) == 16
-        expected = json.loads(real.payload)
+        expected = json.loads(with_our_version(real.payload))
         assert channel.data_key(bytes(64), b64decode(expected["ProcessedClientActions"][1]["ActionResult"]["KMSCipherTextKey"])) == []
         (answer,) = [m for m in map(wire.decode, channel.frames_to_send(0.0)) if m.payload_type == wire.HANDSHAKE_RESPONSE]
         ours = json.loads(answer.payload)
