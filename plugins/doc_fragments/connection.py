@@ -45,7 +45,8 @@ options:
   profile:
     description:
       - "The profile of the AWS configuration whose credentials are used: keys, SSO, C(credential_process), roles."
-      - Unless it is set, credentials are found as every AWS SDK does.
+      - Unless it is set, credentials are found as every AWS SDK does. E(AWS_ACCESS_KEY) and E(AWS_SECRET_KEY) stand in for
+        E(AWS_ACCESS_KEY_ID) and E(AWS_SECRET_ACCESS_KEY), as in the collection amazon.aws.
     type: str
     version_added: 0.1.0
     vars:

@@ -32,6 +32,7 @@ from .warm import Warmth
 from .work import Exec, Work
 
 _LIMIT = 60.0
+_PLUGIN = "fleet.ssm.ssm"
 _T = TypeVar("_T")
 _LIBRARIES = ("botocore", "websockets", "cryptography")
 
@@ -61,22 +62,27 @@ def _options(parsed: argparse.Namespace) -> ConnectionOptions:
 
 
 def _from_inventory(inventories: list[str], host: str) -> dict[str, Any]:
-    """The connection variables of a host, as ansible-inventory gives them; templates in them are not resolved."""
-    program = shutil.which("ansible-inventory", path=os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", ""))))
-    if program is None:
-        raise _Failed("ansible-inventory is not found, so --inventory cannot be read")
+    """The options of a host by its variables as Ansible gives them, under the names that Ansible knows; templates in them are not resolved."""
     arguments = [part for inventory in inventories for part in ("-i", inventory)]
-    done = subprocess.run([program, *arguments, "--host", host], capture_output=True, text=True, timeout=_LIMIT, check=False)
-    if done.returncode:
-        raise _Failed(f"ansible-inventory: {done.stderr.strip()}")
-    variables: Mapping[str, Any] = json.loads(done.stdout)
+    variables: Mapping[str, Any] = json.loads(_ansible("ansible-inventory", *arguments, "--host", host))
+    options = json.loads(_ansible("ansible-doc", "--type", "connection", "--json", _PLUGIN))[_PLUGIN]["doc"]["options"]
     found: dict[str, Any] = {}
     for name in FIELD_NAMES:
-        aliases = {"host": ("ansible_host", "ansible_aws_ssm_instance_id", "ansible_ssm_instance_id")}.get(name, (f"ansible_aws_ssm_{name}",))
-        for variable in (*aliases, f"ansible_ssm_{name}"):
-            if variable in variables:
-                found[name] = variables[variable]
+        for variable in options[name]["vars"]:  # of several the last one wins, as in Ansible
+            if variable["name"] in variables:
+                found[name] = variables[variable["name"]]
     return found
+
+
+def _ansible(name: str, *arguments: str) -> str:
+    """What one of Ansible's programs says."""
+    program = shutil.which(name, path=os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", ""))))
+    if program is None:
+        raise _Failed(f"{name} is not found, so --inventory cannot be read")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=_LIMIT, check=False)
+    if done.returncode:
+        raise _Failed(f"{name}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _converted(name: str, value: Any) -> Any:

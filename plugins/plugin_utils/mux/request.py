@@ -25,6 +25,9 @@ _ENVIRONMENT_NAMES = frozenset(
     )
 )  # fmt: skip
 
+_OTHER_NAMES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY"}
+"""Names that amazon.aws takes as well, and the SDK does not know."""
+
 SECRET_FIELDS = frozenset(("secret_key", "session_token", "proxy", "external_id"))
 """Options that no log, status or message may show. A proxy's URL can hold a password."""
 
@@ -116,7 +119,12 @@ FIELD_NAMES = tuple(item.name for item in _FIELDS)
 def credential_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The part of a worker's environment that decides about credentials, endpoints and proxies."""
     source = os.environ if environ is None else environ
-    return {name: value for name, value in source.items() if name in _ENVIRONMENT_NAMES or name.startswith(_ENVIRONMENT_PREFIXES)}
+    found = {name: value for name, value in source.items() if name in _ENVIRONMENT_NAMES or name.startswith(_ENVIRONMENT_PREFIXES)}
+    for other, name in _OTHER_NAMES.items():
+        value = found.pop(other, None)
+        if value and not found.get(name):
+            found[name] = value
+    return found
 
 
 def make_reason(text: str | None, *, playbook: str | None = None, play: str | None = None, task: str | None = None) -> str:

@@ -63,6 +63,18 @@ def test_only_what_decides_about_credentials_leaves_the_worker() -> None:
     assert set(credential_environment(environment)) == {"AWS_PROFILE", "HTTPS_PROXY", "HOME"}
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"AWS_ACCESS_KEY": "a", "AWS_SECRET_KEY": "s"}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}),
+        ({"AWS_ACCESS_KEY": "a", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "s"}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}),
+        ({"AWS_ACCESS_KEY": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_KEY": ""}, {"AWS_ACCESS_KEY_ID": "b"}),
+    ],
+)
+def test_the_names_of_amazon_aws_stand_in_for_those_of_the_sdk(given: dict[str, str], sent: dict[str, str]) -> None:
+    assert credential_environment(given) == sent
+
+
 def test_reason() -> None:
     reason = make_reason(None, playbook="site.yml", play="Web servers", task="Install\nnginx")
     assert "site.yml" in reason and "Web servers" in reason and "Install nginx" in reason
