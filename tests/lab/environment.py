@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ from .spec import OPERATOR_ROLE
 
 if TYPE_CHECKING:
     from .world import World
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def describe(world: World, pid: int) -> dict[str, Any]:
@@ -53,6 +57,18 @@ def environment(
         "AWS_SHARED_CREDENTIALS_FILE": known["aws_config"] + ".none",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def exports(known: Mapping[str, Any]) -> str:
+    """A file for shells that know nothing yet: the lab as AWS, and the programs and collections of this checkout."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment(known).items()]
+    programs, collections = Path(sys.executable).parent, REPOSITORY / "collections"
+    lines += [
+        f"export PATH={shlex.quote(str(programs))}:${{PATH:-/usr/bin:/bin}}",
+        f"export ANSIBLE_COLLECTIONS_PATH={shlex.quote(str(collections))}${{ANSIBLE_COLLECTIONS_PATH:+:$ANSIBLE_COLLECTIONS_PATH}}",
+        f"export FLEET_SSM_LAB={shlex.quote(known['folder'])}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write_inventory(path: Path, nodes: list[dict[str, Any]], first_account: str) -> None:

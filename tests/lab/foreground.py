@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .client import ControlClient
-from .environment import environment, write_inventory
+from .environment import exports, write_inventory
 from .nodes.user_namespace import missing
 from .request_log import LoggedRequest
 from .server import remove_folder, serve
@@ -69,12 +68,12 @@ class Display:
     def _ready(self) -> None:
         nodes = ControlClient(self._known["control"]).call("GET", "/nodes")
         write_inventory(self._inventory, nodes, self._known["accounts"][0])
-        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(self._known).items())
+        variables = exports(self._known)
         self._env_file.touch(mode=0o600)
-        self._env_file.write_text(exports, encoding="utf-8")
+        self._env_file.write_text(variables, encoding="utf-8")
         out = self._console
         out.print()
-        out.print(Text(exports, style="cyan"), end="", soft_wrap=True)
+        out.print(Text(variables, style="cyan"), end="", soft_wrap=True)
         out.print()
         out.print(f"environment   source {self._env_file}", soft_wrap=True, highlight=False)
         out.print(f"inventory     {self._inventory}", soft_wrap=True, highlight=False)

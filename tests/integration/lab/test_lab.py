@@ -145,6 +145,20 @@ def foreground(tmp_path: Path) -> Iterator[Foreground]:
         made.up.wait()
 
 
+def test_the_environment_file_is_all_that_a_second_terminal_needs(foreground: Foreground):
+    commands = f"""
+        . {foreground.folder}/environment.sh
+        ansible -i {foreground.folder}/inventory.yml all -m ansible.builtin.ping -e ansible_python_interpreter=/usr/bin/python3 || exit 1
+        python -m tests.lab list
+        python plugins/plugin_utils/mux stop
+    """
+    nothing = ["env", "-i", f"HOME={foreground.folder}", "sh", "-c", commands]
+    done = subprocess.run(nothing, cwd=REPOSITORY, text=True, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"ping": "pong"' in done.stdout
+    assert "process  running" in done.stdout
+
+
 def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: Foreground):
     assert "web-1" in foreground.command("list")
     assert foreground.command("fault", "frames", "--loss", "0.5").startswith("fault 1")
