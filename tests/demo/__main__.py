@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from tests.demo.events import Recap, Task, read
 from tests.lab import Lab, LabError
+from tests.lab.nodes.user_namespace import missing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INVENTORY = Path("playbooks/inventories/lab.managed_nodes.yml")
@@ -63,6 +64,16 @@ class Demo:
         if second.total("changed"):
             raise Surprise(f"the second run changed {second.total('changed')} things: the playbook is not idempotent")
         self._show_cost()
+
+    def show_and_finish(self) -> None:
+        """The same, and no session is left however it ends; of two errors the first is raised."""
+        try:
+            self.show()
+        except BaseException:
+            with suppress(Surprise, LabError, OSError):
+                self.finish()
+            raise
+        self.finish()
 
     def finish(self) -> None:
         """End the process that holds the sessions, and see that no session is left. :raises Surprise:"""
@@ -167,14 +178,13 @@ def main() -> int:
     """Show it; 0 if all went as it should."""
     # A pipe has no width: 110 columns keep every table whole.
     console = Console(width=None if sys.stdout.isatty() else 110, soft_wrap=True)
+    if lack := missing():  # the playbook becomes root, which is known now and would be found out in minutes
+        console.print(f"[bold red]The demonstration cannot run here:[/] {escape(lack)}", highlight=False)
+        return 1
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="fleet-ssm-demo-") as home, lab_of(console) as lab:
-            demo = Demo(lab, Path(home), console)
-            try:
-                demo.show()
-            finally:
-                demo.finish()
+            Demo(lab, Path(home), console).show_and_finish()
     except (Surprise, LabError) as error:
         console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}", highlight=False)
         return 1
