@@ -10,9 +10,12 @@ parsing DescribeInstances is most of an inventory's time, and it costs as much a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from ..datachannel.network import Network
 from .accounts import Account, BaseIdentity
 from .problems import CollectError, explain
 
@@ -57,12 +60,24 @@ _MEMBERS: Mapping[str, Mapping[str, frozenset[str]]] = {
 #: Partition by partition, a region that every account has, to ask which others are enabled.
 _HOME_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 
+#: Seconds to connect, and to wait for an answer. A page of 1,000 instances takes some.
+_TIMEOUTS = {"connect_timeout": 4, "read_timeout": 30}
+#: How often a connection that fails is tried, in how many seconds after its first failure; and how often one that times out.
+_CONNECT_ATTEMPTS = 4
+_CONNECT_PATIENCE = 3.0
+_TIMEOUT_ATTEMPTS = 2
+
 
 class _LeanLoader(Loader):  # type: ignore[misc]
     """Loads service models without the operations and members that an inventory never reads."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
     def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-        model = super().load_service_model(service_name, type_name, api_version)
+        with self._lock:  # sessions of several identities load at once, and one parse is enough for all
+            model = super().load_service_model(service_name, type_name, api_version)
         operations = _OPERATIONS.get(service_name)
         if type_name != "service-2" or operations is None:
             return model
@@ -74,17 +89,71 @@ class _LeanLoader(Loader):  # type: ignore[misc]
 
 
 class _Sessions:
-    """The two botocore sessions of one base identity."""
+    """The two botocore sessions of one base identity, and its lock: one may be used by one thread at a time, its clients by all.
 
-    def __init__(self, identity: BaseIdentity, loader: _LeanLoader) -> None:
+    The lock is this identity's own, since resolving credentials may take seconds (`credential_process`, SSO).
+    """
+
+    def __init__(self, identity: BaseIdentity, loader: _LeanLoader, config: botocore.config.Config) -> None:
+        self._lock = threading.RLock()
         #: Resolves credentials, and calls STS: an ordinary session, since credential providers expect real timestamps.
-        self.credentials = botocore.session.Session(profile=identity.profile)
+        self.credentials = self._session(identity, config)
         if identity.access_key:
             self.credentials.set_credentials(identity.access_key, identity.secret_key, identity.session_token)
-        self.data = botocore.session.Session(profile=identity.profile)
+        self.data = self._session(identity, config)
         self.data.register_component("data_loader", loader)
         # Times go into host variables as text; making datetime objects of them is a third of the parse.
         self.data.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda value: value)
+
+    def keys(self) -> dict[str, Any]:
+        """The identity's keys, as botocore finds them. Raises whatever a provider of credentials raises."""
+        with self._lock:
+            credentials = self.credentials.get_credentials()
+            if credentials is None:
+                raise botocore.exceptions.NoCredentialsError()
+            keys: dict[str, Any] = credentials.get_frozen_credentials()._asdict()
+            return keys
+
+    def region(self) -> str | None:
+        """The region of environment or profile."""
+        with self._lock:
+            region: str | None = self.credentials.get_config_variable("region")
+            return region
+
+    def client(self, session: botocore.session.Session, network: Network, service: str, region: str, endpoint_url: str | None, **keys: Any) -> Any:
+        """A client, and the way to the endpoint that it has in its partition and variant: surely known only once it is made."""
+        proxies = {} if endpoint_url else network.botocore_proxies(f"https://{service}.{region}.amazonaws.com")
+        with self._lock:
+            while True:
+                config = botocore.config.Config(proxies=proxies)
+                client = session.create_client(service, region_name=region, endpoint_url=endpoint_url, config=config, **keys)
+                wanted = network.botocore_proxies(client.meta.endpoint_url)
+                if wanted == proxies:
+                    return client
+                proxies = wanted
+
+    @staticmethod
+    def _session(identity: BaseIdentity, config: botocore.config.Config) -> botocore.session.Session:
+        session = botocore.session.Session(profile=identity.profile)
+        session.set_default_client_config(config)  # for the clients that providers of credentials make, too
+        session.register("needs-retry", _give_up_connecting)
+        return session
+
+
+def _give_up_connecting(request_dict: dict[str, Any], caught_exception: Exception | None = None, **_unused: Any) -> None:
+    """End the attempts of a call whose endpoint cannot be reached; a handler of botocore's event `needs-retry`.
+
+    The many attempts that throttling deserves would keep an inventory waiting for minutes where a region is unreachable,
+    or its name misspelt.
+    """
+    failures: list[float] = request_dict["context"].setdefault("fleet_ssm_connection_failures", [])
+    if not isinstance(caught_exception, (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)):
+        failures.clear()  # an answer, if only that the call is throttled
+        return
+    failures.append(time.monotonic())
+    timed_out = isinstance(caught_exception, (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError))
+    if len(failures) >= (_TIMEOUT_ATTEMPTS if timed_out else _CONNECT_ATTEMPTS) or failures[-1] - failures[0] > _CONNECT_PATIENCE:
+        raise caught_exception
 
 
 class AccountClients:
@@ -97,19 +166,11 @@ class AccountClients:
         self.account = account
         self._pool = pool
         self._account_id = account.account_id
+        self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
-        try:
+        with self._explained("credentials"):
             self._sessions = pool.sessions(account.base)
-            if account.role_arn:
-                self._keys = self._assume_role()
-            else:
-                with pool.lock:
-                    credentials = self._sessions.credentials.get_credentials()
-                if credentials is None:
-                    raise botocore.exceptions.NoCredentialsError()
-                self._keys = credentials.get_frozen_credentials()._asdict()
-        except botocore.exceptions.BotoCoreError as error:
-            raise explain(account, None, "credentials", error) from error
+            self._keys = self._assume_role() if account.role_arn else self._sessions.keys()
 
     def regions(self) -> list[str]:
         """The regions to ask: the account's own, or the default one, or all that are enabled.
@@ -117,11 +178,13 @@ class AccountClients:
         :raises CollectError: if none is known or they cannot be listed.
         """
         if self.account.regions == ("all",):
-            answer = self._call(self._data_client("ec2", self._home_region()), "ec2:DescribeRegions", None, {})
+            with self._explained("ec2:DescribeRegions"):
+                answer = self._data_client("ec2", self._home_region()).describe_regions()
             return sorted(region["RegionName"] for region in answer["Regions"])
         if self.account.regions:
             return list(self.account.regions)
-        region = self._default_region()
+        with self._explained("regions"):
+            region = self._default_region()
         if region:
             return [region]
         raise CollectError(
@@ -129,96 +192,93 @@ class AccountClients:
         )
 
     def account_id(self) -> str:
-        """The account's number, by one call unless the role's ARN tells it."""
+        """The account's number, by one call unless the role's ARN tells it. :raises CollectError: if it cannot be had."""
         if self._account_id is None:
-            sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._keys)
-            self._account_id = str(self._call(sts, "sts:GetCallerIdentity", None, {})["Account"])
+            with self._explained("sts:GetCallerIdentity"):
+                sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._keys)
+                self._account_id = str(sts.get_caller_identity()["Account"])
         return self._account_id
 
     def call(self, service: str, operation: str, *, region: str, **parameters: Any) -> Any:
         """One API call in one region. :raises CollectError: that names the action."""
         prefix = {"resourcegroupstaggingapi": "tag"}.get(service, service)
-        return self._call(self._data_client(service, region), f"{prefix}:{operation}", region, parameters)
+        with self._explained(f"{prefix}:{operation}", region):
+            return getattr(self._data_client(service, region), botocore.xform_name(operation))(**parameters)
 
-    def _call(self, client: Any, action: str, region: str | None, parameters: Mapping[str, Any]) -> Any:
+    @contextmanager
+    def _explained(self, action: str, region: str | None = None) -> Iterator[None]:
+        """Say of this account and action what goes wrong within.
+
+        All of it, and not botocore's errors alone: profiles name programs and files of other people's, whose failures come as
+        whatever they are (JSONDecodeError, FileNotFoundError, ValueError), and no account may take the others with it.
+        """
         try:
-            return getattr(client, botocore.xform_name(action.partition(":")[2]))(**parameters)
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+            yield
+        except CollectError:
+            raise
+        except Exception as error:
             raise explain(self.account, region, action, error) from error
 
     def _assume_role(self) -> dict[str, str]:
-        sts = self._make(self._sessions.credentials, "sts", self._home_region(), {})
+        sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._sessions.keys())
         parameters = {"RoleArn": self.account.role_arn, "RoleSessionName": self.account.role_session_name}
         if self.account.external_id:
             parameters["ExternalId"] = self.account.external_id
-        keys = self._call(sts, "sts:AssumeRole", None, parameters)["Credentials"]
+        with self._explained("sts:AssumeRole"):
+            keys = sts.assume_role(**parameters)["Credentials"]
         return {"access_key": keys["AccessKeyId"], "secret_key": keys["SecretAccessKey"], "token": keys["SessionToken"]}
 
     def _default_region(self) -> str | None:
-        region: str | None = self._pool.region or self._sessions.credentials.get_config_variable("region")
-        return region
+        return self._pool.region or self._sessions.region()
 
     def _home_region(self) -> str:
         return self._default_region() or _HOME_REGIONS.get(self.account.partition or "aws", "us-east-1")
 
     def _data_client(self, service: str, region: str) -> Any:
         """The client of a service in a region, made at its first use and then cheap."""
-        with self._pool.lock:
+        with self._lock:
             if (service, region) not in self._clients:
                 self._clients[service, region] = self._make(self._sessions.data, service, region, self._keys)
             return self._clients[service, region]
 
     def _make(self, session: botocore.session.Session, service: str, region: str, keys: Mapping[str, Any]) -> Any:
-        with self._pool.lock:  # a botocore session may not be used by two threads; its clients may
-            return session.create_client(
-                service,
-                region_name=region,
-                endpoint_url=self._pool.endpoint_url,
-                config=self._pool.config_for(region),
-                aws_access_key_id=keys.get("access_key"),
-                aws_secret_access_key=keys.get("secret_key"),
-                aws_session_token=keys.get("token"),
-            )
+        return self._sessions.client(
+            session,
+            self._pool.network,
+            service,
+            region,
+            self._pool.endpoint_url,
+            aws_access_key_id=keys.get("access_key"),
+            aws_secret_access_key=keys.get("secret_key"),
+            aws_session_token=keys.get("token"),
+        )
 
 
 class ClientPool:
-    """What all accounts share: loader, configuration, lock.
+    """What all accounts share: model loader, configuration, a session for each identity.
 
     :param region: the region of accounts that name none; else the environment and the profile are asked.
     :param endpoint_url: of every service, instead of AWS's own endpoints.
+    :param network: the way to endpoints.
     :param connections: concurrent connections a client may have.
     """
 
-    def __init__(self, *, region: str | None = None, endpoint_url: str | None = None, connections: int = 10) -> None:
+    def __init__(self, *, region: str | None = None, endpoint_url: str | None = None, network: Network | None = None, connections: int = 10) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
-        self.lock = threading.RLock()
+        self.network = network or Network()
+        self._lock = threading.Lock()
         self._config = botocore.config.Config(
             retries={"mode": "adaptive", "max_attempts": 10},  # slows down on throttling instead of failing
             max_pool_connections=connections,
-            connect_timeout=10,
             user_agent_extra="fleet.ssm/managed_nodes",
+            **_TIMEOUTS,
         )
         self._loader = _LeanLoader()
         self._sessions: dict[BaseIdentity, _Sessions] = {}
-        self._known_regions: frozenset[str] | None = None
-
-    def config_for(self, region: str) -> botocore.config.Config:
-        """Many attempts, but not for a region that botocore does not know: it is new, or (more often) misspelt.
-
-        Its name would be looked up again and again for minutes otherwise.
-        """
-        if self._known_regions is None:
-            session = botocore.session.Session()
-            session.register_component("data_loader", self._loader)
-            partitions = session.get_available_partitions()
-            self._known_regions = frozenset(name for partition in partitions for name in session.get_available_regions("ec2", partition))
-        if region in self._known_regions or self.endpoint_url:
-            return self._config
-        return self._config.merge(botocore.config.Config(retries={"mode": "adaptive", "max_attempts": 2}))
 
     def sessions(self, identity: BaseIdentity) -> _Sessions:
-        with self.lock:
+        with self._lock:
             if identity not in self._sessions:
-                self._sessions[identity] = _Sessions(identity, self._loader)
+                self._sessions[identity] = _Sessions(identity, self._loader, self._config)
             return self._sessions[identity]

@@ -19,6 +19,13 @@ _WITHOUT = {
 _UNKNOWN_KEY_CODES = UNKNOWN_KEY_CODES | {"OptInRequired"}
 _LOGIN_ERRORS = frozenset({"UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "CredentialRetrievalError"})
 _WRONG_PLACE = "Check the name in 'regions', and network, proxy and endpoint settings."
+#: What botocore calls by itself while it resolves the credentials of a profile.
+_CREDENTIAL_ACTIONS = {
+    "AssumeRole": "sts:AssumeRole",
+    "AssumeRoleWithSAML": "sts:AssumeRoleWithSAML",
+    "AssumeRoleWithWebIdentity": "sts:AssumeRoleWithWebIdentity",
+    "GetRoleCredentials": "sso:GetRoleCredentials",
+}
 _REMEDIES = {
     "ProfileNotFound": "Correct 'profile', or add it to ~/.aws/config.",
     "EndpointConnectionError": _WRONG_PLACE,
@@ -27,6 +34,8 @@ _REMEDIES = {
     "SSLError": "Check AWS_CA_BUNDLE.",
     "ProxyConnectionError": "Check HTTPS_PROXY and NO_PROXY.",
 }
+_PROVIDERS = "credential_process must print JSON, source_profile must exist"
+_ROLE = re.compile(r"\barn:aws[a-z-]*:iam::\d{12}:role/\S*[^\s.,:]")
 _CALLER = re.compile(r"\barn:aws[a-z-]*:(?:sts|iam)::\d{12}:\S*[^\s.,:]")
 
 
@@ -73,11 +82,15 @@ def explain(account: Account, region: str | None, action: str, error: Exception)
     :param action: as IAM writes it, e.g. ``ec2:DescribeInstances``, or what else was tried.
     """
     kind, code, message = type(error).__name__, error_code(error), error_message(error).rstrip(".")
+    resolving = action == "credentials"
+    action = _CREDENTIAL_ACTIONS.get(getattr(error, "operation_name", ""), action) if resolving else action
     caller = _CALLER.search(message)
     who = caller[0] if caller else "these credentials"
     remedy = ""
     if is_denied(error) and action == "sts:AssumeRole":
-        text = f"the role {account.role_arn} cannot be assumed: {action} is not allowed for {who}."
+        role = _ROLE.search(message.partition(" on resource: ")[2])
+        name = role[0] if role else "of the profile" if resolving else account.role_arn
+        text = f"the role {name} cannot be assumed: {action} is not allowed for {who}."
         condition = "check its sts:ExternalId against external_id" if account.external_id else "give external_id if it asks for one"
         remedy = f"Allow {action} on the role in the policy of the caller, and the caller in the trust policy of the role ({condition})."
     elif is_denied(error):
@@ -96,10 +109,20 @@ def explain(account: Account, region: str | None, action: str, error: Exception)
     elif kind in ("NoCredentialsError", "PartialCredentialsError"):
         text = "no AWS credentials were found."
         remedy = "Set 'profile' in the inventory file, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
+    elif resolving and _is_not_of_botocore(error):
+        # A program's or a file's fault, in the words of whoever stumbled over it.
+        text = f"its credentials cannot be had: {kind}: {message}."
+        remedy = f"Check the settings {f'of profile {account.base.profile}' if account.base.profile else 'that are used'} in ~/.aws/config: {_PROVIDERS}."
+    elif "endpoint" in message.lower() and isinstance(error, ValueError):
+        text, remedy = f"{action}: {message}.", "Write endpoint_url (and AWS_ENDPOINT_URL, and that of the profile) with its scheme, as https://HOST:PORT."
     else:
         text = f"{action}: {message}."
         remedy = _renewal(account) if kind in _LOGIN_ERRORS else _REMEDIES.get(kind, "")
     return CollectError(account, region, action, text, remedy)
+
+
+def _is_not_of_botocore(error: Exception) -> bool:
+    return not any(kind.__module__.startswith("botocore.") for kind in type(error).__mro__)
 
 
 def _renewal(account: Account) -> str:

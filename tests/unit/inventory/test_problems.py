@@ -16,8 +16,8 @@ CALLER = "arn:aws:sts::222222222222:assumed-role/FleetOperator/me"
 (BY_PROFILE,) = parse_accounts([{"profile": "prod"}], {})
 
 
-def refused(code: str, message: str) -> botocore.exceptions.ClientError:
-    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, "Any")
+def refused(code: str, message: str, operation: str = "Any") -> botocore.exceptions.ClientError:
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
 
 def test_missing_action_is_named_with_account_region_and_caller() -> None:
@@ -32,6 +32,26 @@ def test_missing_action_for_hybrid_tags_says_how_to_do_without() -> None:
 def test_role_that_cannot_be_assumed() -> None:
     text = str(explain(ACCOUNT, None, "sts:AssumeRole", refused("AccessDenied", f"User: {CALLER} is not authorized to perform: sts:AssumeRole")))
     assert all(word in text for word in (ROLE, "sts:AssumeRole", "trust policy", "external_id", CALLER))
+
+
+@pytest.mark.parametrize(
+    ("operation", "action"), [("AssumeRole", "sts:AssumeRole"), ("GetRoleCredentials", "sso:GetRoleCredentials"), ("Any", "credentials")]
+)
+def test_action_that_botocore_lacks_for_the_credentials_of_a_profile(operation: str, action: str) -> None:
+    error = explain(BY_PROFILE, None, "credentials", refused("AccessDenied", "no", operation))
+    assert error.action == action
+    assert f"{action} is not allowed" in str(error)
+
+
+def test_role_that_a_profile_names() -> None:
+    message = f"User: {CALLER} is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::333333333333:role/Deep"
+    text = str(explain(ACCOUNT, None, "credentials", refused("AccessDenied", message, "AssumeRole")))
+    assert f"the role arn:aws:iam::333333333333:role/Deep cannot be assumed: sts:AssumeRole is not allowed for {CALLER}." in text
+
+
+def test_what_other_peoples_programs_raise() -> None:
+    text = str(explain(BY_PROFILE, None, "credentials", FileNotFoundError(2, "No such file or directory", "/bin/helper")))
+    assert all(word in text for word in ("profile prod", "credentials", "FileNotFoundError", "/bin/helper", "credential_process"))
 
 
 def test_expired_credentials_of_a_profile() -> None:
