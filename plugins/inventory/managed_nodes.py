@@ -276,18 +276,16 @@ from contextlib import suppress
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.vars import combine_vars
 
-from ansible_collections.amazon.aws.plugins.plugin_utils.inventory import AWSInventoryBase
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, OptionError, as_list, parse_accounts
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import collect
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.expressions import NotPlainError, look_up, paths_read, plain_path, signature
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS, Node
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import merge
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.surroundings import surroundings
 
 try:
     from ansible.template import trust_as_template
@@ -306,22 +304,41 @@ else:
 GROUP = "managed_nodes"
 #: Part of the cache key: to be changed with the shape of what is cached.
 CACHE_FORMAT = 1
+#: Options whose values in the file may be templates (of extra variables and look-ups), as in the plugins of amazon.aws.
+TEMPLATES = frozenset(
+    {
+        "access_key", "secret_key", "session_token", "profile", "endpoint_url", "assume_role_arn", "region", "regions", "filters",
+        "accounts",
+    }
+)  # fmt: skip
+_KEY_OPTIONS = {
+    "access_key": {"access_key", "aws_access_key_id", "aws_access_key"},
+    "secret_key": {"secret_key", "aws_secret_access_key", "aws_secret_key"},
+    "session_token": {"session_token", "aws_session_token"},
+}
 
 
-class InventoryModule(AWSInventoryBase):
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    """Not AWSInventoryBase of amazon.aws: that imports boto3, which takes longer than to serve a cached inventory."""
+
     NAME = "fleet.ssm.managed_nodes"
-    INVENTORY_FILE_SUFFIXES = tuple(f"{name}.{end}" for name in ("managed_nodes", "ssm_nodes", "ssm") for end in ("yml", "yaml"))
+    FILE_SUFFIXES = tuple(f"{name}.{end}" for name in ("managed_nodes", "ssm_nodes", "ssm") for end in ("yml", "yaml"))
 
     def __init__(self) -> None:
         super().__init__()
         self._written: Mapping[str, Any] = {}  # the inventory file
         self._accounts: list[Account] = []
         self._selection = Selection()
+        self._extra: Mapping[str, Any] = {}  # extra variables, if they are to be used
         self._plain_roots: set[str] = set()
         self._evaluated: dict[Hashable, Any] = {}
 
+    def verify_file(self, path: str) -> bool:
+        return super().verify_file(path) and path.endswith(self.FILE_SUFFIXES)
+
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache=cache)
+        self._written = self._read_config_data(path)
         try:
             self._accounts = self._read_accounts()
             self._selection = self._read_selection()
@@ -330,16 +347,18 @@ class InventoryModule(AWSInventoryBase):
         except OptionError as error:
             raise AnsibleParserError(f"{path}: {error}") from error
 
-        was_cached, found = self.get_cached_result(path, cache)
-        if not was_cached:
+        keep = self.get_option("cache")
+        key = self.get_cache_key(path)
+        found = self._cache.get(key) if keep and cache else None
+        if found is None:
             found, complete = self._collect()
-            if complete:
-                self.update_cached_result(path, cache, found)
+            if keep and complete:
+                self._cache[key] = found
         self._populate([(self._accounts[number], node) for number, node in found], preferences)
 
     def get_option(self, option: str, hostvars: Mapping[str, Any] | None = None) -> Any:
         value = super().get_option(option, hostvars)
-        return self.templar.template(value) if option == "accounts" and value else value
+        return self.templar.template(value) if option in TEMPLATES and value else value
 
     def get_cache_key(self, path: str) -> str:
         """One for each file, identity and selection; another identity must never get what this one may see."""
@@ -348,28 +367,22 @@ class InventoryModule(AWSInventoryBase):
             "path": path,
             "accounts": [account.fingerprint() for account in self._accounts],
             "region": self.get_option("region"),
-            "endpoints": sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")),
             "endpoint_url": self.get_option("endpoint_url"),
+            "surroundings": surroundings(self._accounts, os.environ),
             "selection": repr(self._selection),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.NAME}_{digest[:24]}"
 
-    def _read_config_data(self, path: str) -> Any:
-        self._written = super()._read_config_data(path)
-        return self._written
-
-    def _set_frozen_credentials(self) -> None:
-        """Roles are assumed account by account, not here."""
-
     def _read_accounts(self) -> list[Account]:
-        own = {name: self.get_option(name) for name in ("profile", "access_key", "secret_key", "session_token", "external_id", "role_session_name")}
+        own = {name: self.get_option(name) for name in ("profile", *_KEY_OPTIONS, "external_id", "role_session_name")}
         # The environment may hold both a profile and keys. What the file says wins; else keys do, as with every AWS tool.
-        keys_written = {"access_key", "aws_access_key_id", "aws_access_key"} & self._written.keys()
+        keys_written = {name for name, spellings in _KEY_OPTIONS.items() if spellings & self._written.keys()}
         profile_written = {"profile", "aws_profile"} & self._written.keys()
-        if profile_written and not keys_written:
-            own.update(access_key=None, secret_key=None, session_token=None)
-        elif not profile_written and own["access_key"]:
+        if profile_written or keys_written:
+            # Key, secret and token belong together: none of another source completes those of the file.
+            own.update(dict.fromkeys(_KEY_OPTIONS.keys() - keys_written))
+        if not profile_written and own["access_key"]:
             own["profile"] = None
         own["role_arn"] = self.get_option("assume_role_arn")
         own["regions"] = self.get_option("regions")
@@ -389,14 +402,26 @@ class InventoryModule(AWSInventoryBase):
 
     def _collect(self) -> tuple[list[tuple[int, Node]], bool]:
         """Nodes with the number of their account, and whether every account and region answered."""
+        # Only now: botocore takes longer to import than a cached inventory takes altogether.
+        from ansible_collections.amazon.aws.plugins.module_utils.botocore import check_sdk_version_supported
+        from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.network import Network, NetworkError
+        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
+        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import collect
+        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import merge
+
+        check_sdk_version_supported(warn=self.display.warning)
         workers = max(1, self.get_option("max_workers"))
-        pool = ClientPool(region=self.get_option("region"), endpoint_url=self.get_option("endpoint_url"), connections=workers)
+        try:
+            network = Network.choose(environ=os.environ)
+        except NetworkError as error:
+            raise AnsibleParserError(f"{error}. Check HTTPS_PROXY, AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE.") from error
+        pool = ClientPool(region=self.get_option("region"), endpoint_url=self.get_option("endpoint_url"), network=network, connections=workers)
         collected = collect(self._accounts, self._selection, pool, max_workers=workers)
         problems = merge(collected.errors)
         if problems and (self.get_option("strict") or not collected.regions):
             raise AnsibleParserError("\n".join(str(problem) for problem in problems))
         for problem in problems:
-            self.warn(f"{problem} Nodes from there are missing in the inventory.")
+            self.display.warning(f"{problem} Nodes from there are missing in the inventory.")
         numbers = {id(account): number for number, account in enumerate(self._accounts)}
         return [(numbers[id(account)], node) for account, node in collected.nodes], not problems
 
@@ -407,8 +432,11 @@ class InventoryModule(AWSInventoryBase):
         strict = self.get_option("strict")
         compose, groups, keyed_groups = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
 
+        self._extra = (self._vars or {}) if self.get_option("use_extra_vars") else {}
+        # The one variable that changes from group to group.
+        by_groups = "group_names" in repr(keyed_groups)
         # Paths into what AWS said can be looked up; what compose or extra variables say may be a template.
-        self._plain_roots = {prefix + field + suffix for field in FIELDS} - set(compose or ()) if not self.get_option("use_extra_vars") else set()
+        self._plain_roots = {prefix + field + suffix for field in FIELDS} - set(compose or ()) if not self._extra else set()
         self._evaluated = {}
 
         variables = [as_data(host_variables(node, prefix, suffix)) for _account, node in found]
@@ -419,23 +447,26 @@ class InventoryModule(AWSInventoryBase):
                 facts = {**facts, **as_data(connection_variables(node, account))}
             for key, value in facts.items():
                 self.inventory.set_variable(name, key, value)
+            host = self.inventory.get_host(name)
+            facts = combine_vars(facts, host.get_vars())  # inventory_hostname, and what other sources say of the host
             self._set_composite_vars(compose, facts, name, strict=strict)
             if compose:
-                facts = combine_vars(facts, self.inventory.get_host(name).get_vars())
-            # Said once here instead of once an expression: fetching them is most of the time with thousands of hosts.
+                facts = combine_vars(facts, host.get_vars())
+            # Once instead of once an expression: fetching them is most of the time with thousands of hosts.
             self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
-            self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=False)
+            self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=by_groups)
 
     def _compose(self, template: Any, variables: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
         """As inherited, but without evaluating what can be looked up or was evaluated for the same values before."""
+        # Not only for the evaluation: the name of a parent group is a template that comes after it.
+        self.templar.available_variables = combine_vars(variables, self._extra) if self._extra else variables
         path = plain_path(template) if isinstance(template, str) else None
         if path and path[0] in self._plain_roots:
             with suppress(NotPlainError):
                 return look_up(path, variables)
-        paths = paths_read(template) if isinstance(template, str) else None
-        if paths is None:
+        key = self._memo(template, variables)
+        if key is None:
             return super()._compose(template, variables, *arguments, **options)
-        key = (template, signature(paths, variables))
         if key not in self._evaluated:
             self._evaluated[key] = super()._compose(template, variables, *arguments, **options)
         return self._evaluated[key]
@@ -443,8 +474,7 @@ class InventoryModule(AWSInventoryBase):
     def _add_host_to_composed_groups(self, groups: Any, variables: Any, host: str, strict: bool = False, fetch_hostvars: bool = True) -> None:
         """As inherited, group by group, and without evaluating a condition again for the same values."""
         for group, condition in (groups or {}).items():
-            paths = paths_read(condition) if isinstance(condition, str) else None
-            key = (group, condition, signature(paths, variables)) if paths is not None else None
+            key = self._memo(condition, variables, group)
             name = self._sanitize_group_name(group)
             if key in self._evaluated:
                 if self._evaluated[key]:
@@ -454,6 +484,14 @@ class InventoryModule(AWSInventoryBase):
             super()._add_host_to_composed_groups({group: condition}, variables, host, strict=strict, fetch_hostvars=fetch_hostvars)
             if key and not before:
                 self._evaluated[key] = self._is_member(host, name)
+
+    def _memo(self, expression: Any, variables: Mapping[str, Any], *of: str) -> Hashable | None:
+        """Equal for expressions that have equal results; None for one that is to be evaluated host by host."""
+        paths = paths_read(expression) if isinstance(expression, str) else None
+        if paths is None:
+            return None
+        seen = (signature(paths, variables), signature(paths, self._extra))
+        return None if None in seen else (*of, expression, *seen)
 
     def _is_member(self, host: str, group: str) -> bool:
         return any(found.name == group for found in self.inventory.get_host(host).groups)

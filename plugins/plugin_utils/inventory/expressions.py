@@ -60,9 +60,17 @@ def look_up(path: Path, variables: Mapping[str, Any]) -> Any:
     return value
 
 
-def signature(paths: tuple[Path, ...], variables: Mapping[str, Any]) -> Hashable:
-    """Equal for variables that are equal at all of the paths."""
-    return json.dumps([_at(path, variables) for path in paths], sort_keys=True, default=repr)
+def signature(paths: tuple[Path, ...], variables: Mapping[str, Any]) -> Hashable | None:
+    """Equal for variables that are equal at all of the paths.
+
+    None if one of them may be a template (of extra variables, or of another source of the inventory): what it gives depends on
+    more than itself. None, too, for values that are no JSON, such as secrets of a vault.
+    """
+    try:
+        text = json.dumps([_at(path, variables) for path in paths], sort_keys=True)
+    except TypeError:
+        return None
+    return None if "{{" in text or "{%" in text else text
 
 
 def _at(path: Path, variables: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.inventory.conftest import BOTH, OTHER_ACCOUNT, REGIONS, ROLE, Inventory
+from tests.integration.inventory.conftest import BOTH, OTHER_ACCOUNT, REGIONS, ROLE, Inventory, Listed
 from tests.lab import Lab
 
 EVERYONE = {"web-1", "web-2", "db-1", "win-1", "edge-1", "edge-2", "lost-1"}
@@ -130,6 +130,41 @@ def test_cache_serves_the_second_run_without_any_call(fleet: Lab, inventory: Inv
     assert fleet.requests().counts["sts:AssumeRole"] == 1
 
 
+def test_cache_is_of_one_region_and_identity(fleet: Lab, inventory: Inventory, tmp_path: Path) -> None:
+    """Also where botocore finds them out by itself: in variables of its own, or in files."""
+    cached = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
+    environment = inventory.controller.environment
+    del environment["AWS_REGION"]
+    assert "web-1" in inventory.list(cached, AWS_DEFAULT_REGION=REGIONS[0]).hosts
+    assert "web-2" in inventory.list(cached, AWS_DEFAULT_REGION=REGIONS[1]).hosts
+
+    for name in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del environment[name]
+    config = tmp_path / "config"
+    environment["AWS_CONFIG_FILE"] = str(config)
+    for account, region, present in ((None, REGIONS[0], "web-1"), (None, REGIONS[1], "web-2"), (OTHER_ACCOUNT, REGIONS[0], "db-1")):
+        key = fleet.env(account=account)
+        config.write_text(
+            f"[default]\nregion={region}\naws_access_key_id={key['AWS_ACCESS_KEY_ID']}\naws_secret_access_key={key['AWS_SECRET_ACCESS_KEY']}\n"
+        )
+        assert present in inventory.list(cached).hosts
+        fleet.reset_requests()
+        assert present in inventory.list(cached).hosts
+        assert fleet.requests().total == 0
+
+
+def test_cached_inventory_does_without_the_sdk(inventory: Inventory, tmp_path: Path) -> None:
+    """botocore takes longer to import than all the rest takes."""
+    cached = {**BOTH, "cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
+    first = inventory.list(cached)
+    for package in ("boto3", "botocore"):
+        (tmp_path / "none" / package).mkdir(parents=True)
+        (tmp_path / "none" / package / "__init__.py").write_text("raise ImportError('not now')\n")
+    without = {"PYTHONPATH": str(tmp_path / "none")}
+    assert inventory.list(cached, **without).hosts == first.hosts
+    assert "boto3" in inventory.refuse({**cached, "cache": False}, **without)
+
+
 def test_what_is_incomplete_is_not_cached(fleet: Lab, inventory: Inventory, tmp_path: Path) -> None:
     cached = {**BOTH, "cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
     fleet.deny("ec2:DescribeInstances", principal="FleetOperator")
@@ -178,6 +213,52 @@ def test_extra_vars(inventory: Inventory) -> None:
     assert "@_eu_central_1x:" in done.stdout, done.stderr
 
 
+def test_extra_vars_that_are_templates(inventory: Inventory) -> None:
+    """The value is each host's own, in whatever way an expression comes to it."""
+    options = {
+        "regions": REGIONS,
+        "filters": {"tag:Role": "web"},
+        "use_extra_vars": True,
+        "compose": {"seen": "wanted", "longer": "wanted ~ '-x'"},
+        "keyed_groups": [{"key": "wanted ~ ''", "separator": ""}],
+    }
+    done = inventory.run(options, "--list", "-e", '{"wanted": "{{ ssm_tags.Name }}"}')
+    found = Listed(done.stdout, done.stderr)
+    assert {name: (host["seen"], host["longer"]) for name, host in found.hosts.items()} == {"web-1": ("web-1", "web-1-x"), "web-2": ("web-2", "web-2-x")}
+    assert found.group("web_1") == {"web-1"}
+
+
+@pytest.mark.parametrize("compose", [{}, {"unused": "1"}])
+def test_expressions_see_the_host_and_what_other_sources_say_of_it(inventory: Inventory, compose: dict[str, str]) -> None:
+    hosts = {"web-1": {"rack": "a", "label": "{{ ssm_tags.Name }}"}, "web-2": {"rack": "b", "label": "{{ ssm_tags.Name }}"}}
+    inventory.controller.hosts(hosts)
+    options = {
+        "regions": REGIONS,
+        "filters": {"tag:Role": "web"},
+        "compose": compose,
+        "groups": {"first": "inventory_hostname == 'web-1'"},
+        "keyed_groups": [
+            {"key": "inventory_hostname", "prefix": "host"},
+            {"key": "rack", "prefix": "rack"},
+            {"key": "label ~ ''", "prefix": "label"},
+            {"key": "'yes' if 'first' in group_names else 'no'", "prefix": "first"},
+        ],
+    }
+    done = inventory.controller.run("ansible-inventory", "-i", str(inventory.controller.inventory), "-i", str(inventory.write(options)), "--list")
+    found = Listed(done.stdout, done.stderr)
+    for group in ("first", "host_web_1", "rack_a", "label_web_1", "first_yes"):
+        assert found.group(group) == {"web-1"}, group
+
+
+def test_parent_group_is_evaluated_for_its_own_host(inventory: Inventory) -> None:
+    """Also where the group's key is not evaluated, but looked up or known."""
+    parent = "{{ ssm_tags.Role }}_of_{{ ssm_region }}"
+    keyed_groups = [{"key": key, "separator": "", "parent_group": parent} for key in ("ssm_tags.Name", "ssm_tags.Role ~ '-x'")]
+    found = inventory.run({"regions": REGIONS, "filters": {"tag:Role": "web"}, "keyed_groups": keyed_groups}, "--graph").stdout
+    for number, region in enumerate(("eu_central_1", "us_east_1"), 1):
+        assert f"  |--@web_of_{region}:\n  |  |--@web_{number}:\n  |  |  |--web-{number}\n  |  |--@web_x:\n" in found
+
+
 def test_strict_expressions(inventory: Inventory) -> None:
     options = {"regions": ["eu-central-1"], "keyed_groups": [{"key": "ssm_tags.Absent"}]}
     assert "web-1" in inventory.list(options).hosts
@@ -191,6 +272,27 @@ def test_profiles(fleet: Lab, inventory: Inventory) -> None:
     # The file's word against keys in the environment.
     assert inventory.list({"profile": f"lab-{OTHER_ACCOUNT}"}).hosts.keys() == by_profile.keys()
     assert "Correct 'profile'" in inventory.refuse({"profile": "nowhere"})
+
+
+def test_keys_of_the_file_go_with_nothing_of_the_environment(fleet: Lab, inventory: Inventory) -> None:
+    key = fleet.env()
+    file = {"regions": ["eu-central-1"], "access_key": key["AWS_ACCESS_KEY_ID"], "secret_key": key["AWS_SECRET_ACCESS_KEY"]}
+    other = {"AWS_ACCESS_KEY_ID": "ASIAOTHER", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "of-another-key"}
+    assert "web-1" in inventory.list(file, **other).hosts
+    half = {"regions": ["eu-central-1"], "access_key": key["AWS_ACCESS_KEY_ID"]}
+    assert "needs both 'access_key' and 'secret_key'" in inventory.refuse(half, **other)
+
+
+def test_no_proxy_by_network(fleet: Lab, inventory: Inventory) -> None:
+    """As for the connection; botocore by itself knows only names."""
+    with fleet.proxy() as proxy:
+        through = {"HTTP_PROXY": proxy.url, "http_proxy": ""}
+        assert "web-1" in inventory.list({"regions": ["eu-central-1"]}, **through).hosts
+        assert len(proxy.requests) >= 2
+        proxy.requests.clear()
+        assert "web-1" in inventory.list({"regions": ["eu-central-1"]}, **through, NO_PROXY="10.0.0.0/8,127.0.0.0/8").hosts
+        assert not proxy.requests
+    assert "HTTPS_PROXY" in inventory.refuse({"regions": ["eu-central-1"]}, HTTP_PROXY="ftp://x")
 
 
 def test_all_regions_and_none(fleet: Lab, inventory: Inventory) -> None:

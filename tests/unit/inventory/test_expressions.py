@@ -79,3 +79,9 @@ def test_look_up() -> None:
 def test_signature(one: dict[str, Any], other: dict[str, Any], equal: bool) -> None:
     paths = (("t", "a"),)
     assert (signature(paths, one) == signature(paths, other)) is equal
+
+
+@pytest.mark.parametrize("value", ["{{ other }}", ["x{% if a %}y{% endif %}"], {"b": {"c": "{{ other }}"}}, object()])
+def test_what_may_be_a_template_or_is_no_json_has_no_signature(value: Any) -> None:
+    assert signature((("t",),), {"t": value}) is None
+    assert signature((("u",),), {"t": value}) is not None
