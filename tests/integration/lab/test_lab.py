@@ -17,8 +17,11 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from aiohttp import ClientSession
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.integration.lab.standin import in_thread, open_client
 from tests.lab import Lab
 from tests.lab.nodes.user_namespace import remove_tree
 
@@ -46,7 +49,6 @@ def left_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 def test_six_nodes_are_ready_within_ten_seconds():
     begun = time.monotonic()
     with Lab() as lab:
@@ -121,16 +123,25 @@ class Foreground:
             cwd=REPOSITORY, env=self.environment, text=True, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
+    def client(self, service: str) -> Any:
+        """A controller's client in the first account and region, without retries."""
+        known = json.loads((self.folder / "lab.json").read_text())
+        access_key, secret_key = known["keys"][known["accounts"][0]]
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "region_name": known["regions"][0]}
+        return boto3.client(service, endpoint_url=known["api_url"], config=Config(retries={"total_max_attempts": 1}), **keys)
+
     def ask(self) -> None:
         """One request of a controller."""
-        known = json.loads((self.folder / "lab.json").read_text())
-        access_key, secret_key = known["keys"]["111111111111"]
-        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "region_name": "us-east-1"}
-        boto3.client("sts", endpoint_url=known["api_url"], **keys).get_caller_identity()
+        self.client("sts").get_caller_identity()
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, typed: str = "") -> str:
         command = [sys.executable, "-m", "tests.lab", *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, env=self.environment, text=True, capture_output=True, check=True).stdout
+        return subprocess.run(command, cwd=REPOSITORY, env=self.environment, text=True, input=typed, capture_output=True, check=True).stdout
+
+    def status_of(self, name: str) -> str:
+        """What `list` says of a node."""
+        (line,) = [line for line in self.command("list").splitlines() if line.split()[0] == name]
+        return line.split()[5]
 
 
 @pytest.fixture
@@ -181,6 +192,49 @@ def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: For
     assert "sts:GetCallerIdentity 200" in output
     assert not foreground.folder.exists()
     assert not left_of(foreground.folder)
+
+
+def test_every_fate_of_a_node_has_a_command(foreground: Foreground):
+    command = foreground.command
+    assert command("enter", "web-1", typed="hostname; touch /run/here").strip() == "web-1"
+    command("reboot", "web-1")
+    assert command("enter", "web-1", typed="test -e /run/here || echo new").strip() == "new"
+    command("kill-agent", "web-1")
+    eventually(lambda: foreground.status_of("web-1") == "agent-down")
+    command("restart-agent", "web-1")
+    assert foreground.status_of("web-1") == "running"
+    command("crash", "web-1")
+    assert foreground.status_of("web-1") == "crashed"
+    command("start", "web-1")
+    assert "1 of 1 nodes connected" in command("status")
+    command("terminate", "web-1")
+    assert foreground.status_of("web-1") in ("stopped", "terminated")
+    assert not foreground.client("ec2").describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])["Reservations"]
+
+
+async def test_calls_connections_and_the_network_are_harmed_by_commands(foreground: Foreground):
+    command = foreground.command
+    command("fault", "calls", "sts:GetCallerIdentity", "--status", "503", "--count", "1")
+    with pytest.raises(ClientError, match="ServiceUnavailable"):
+        foreground.ask()
+    foreground.ask()
+    (node,) = foreground.client("ssm").describe_instance_information()["InstanceInformationList"]
+    started = foreground.client("ssm").start_session(Target=node["InstanceId"])
+    assert started["SessionId"] in command("sessions")
+    async with ClientSession() as http:
+        channel = await open_client(http, started)
+        await channel.receive()
+        assert await in_thread(command, "fault", "cut") == "1 websockets cut\n"
+        with pytest.raises(ConnectionError):
+            while True:
+                await channel.receive()
+    began = time.monotonic()
+    command("fault", "away", "3")
+    foreground.ask()
+    assert time.monotonic() - began >= 3
+    foreground.client("ssm").terminate_session(SessionId=started["SessionId"])
+    assert started["SessionId"] not in command("sessions")
+    assert started["SessionId"] in command("sessions", "--all")
 
 
 @pytest.mark.parametrize("victim", ["owner", "server"])
