@@ -17,8 +17,11 @@ description:
   - Sets the connection variables of P(fleet.ssm.ssm#connection), so that a playbook runs on the nodes without any further setting.
   - The inventory file is YAML and its name ends with C(managed_nodes.yml), C(ssm_nodes.yml) or C(ssm.yml) (or C(.yaml)),
     for example C(prod.managed_nodes.yml).
+requirements:
+  # Not by the fragment amazon.aws.boto3, which imports boto3.
+  - boto3 >= 1.34
+  - botocore >= 1.34
 extends_documentation_fragment:
-  - amazon.aws.boto3
   - amazon.aws.common.plugins
   - amazon.aws.region.plugins
   - amazon.aws.assume_role.plugins

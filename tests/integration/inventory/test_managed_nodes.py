@@ -157,12 +157,14 @@ def test_cached_inventory_does_without_the_sdk(inventory: Inventory, tmp_path: P
     """botocore takes longer to import than all the rest takes."""
     cached = {**BOTH, "cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
     first = inventory.list(cached)
+    (tmp_path / "none").mkdir()
     for package in ("boto3", "botocore"):
-        (tmp_path / "none" / package).mkdir(parents=True)
-        (tmp_path / "none" / package / "__init__.py").write_text("raise ImportError('not now')\n")
-    without = {"PYTHONPATH": str(tmp_path / "none")}
+        (tmp_path / "none" / f"{package}.py").write_text("import os\nopen(os.environ['IMPORTED'], 'w').close()\nraise ImportError('none here')\n")
+    without = {"PYTHONPATH": str(tmp_path / "none"), "IMPORTED": str(tmp_path / "imported")}
     assert inventory.list(cached, **without).hosts == first.hosts
+    assert not (tmp_path / "imported").exists()
     assert "boto3" in inventory.refuse({**cached, "cache": False}, **without)
+    assert (tmp_path / "imported").exists()
 
 
 def test_what_is_incomplete_is_not_cached(fleet: Lab, inventory: Inventory, tmp_path: Path) -> None:
