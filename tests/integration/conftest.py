@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.controller import Controller, stop_mux
+from tests.integration.controller import MUX, Controller, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab
 
@@ -34,6 +34,19 @@ def connection_variables(lab: Lab, name: str) -> dict[str, Any]:
     if node.account != lab.account:
         variables["ansible_ssm_role_arn"] = f"arn:aws:iam::{node.account}:role/FleetOperator"
     return variables
+
+
+@pytest.fixture
+def own_documents(lab: Lab) -> Iterator[None]:
+    """The account as it is once an administrator has created the collection's documents."""
+    client = lab.client("ssm")
+    names = []
+    for path in sorted((MUX / "session_documents").glob("*.json")):
+        client.create_document(Name=path.stem, Content=path.read_text(), DocumentType="Session", DocumentFormat="JSON")
+        names.append(path.stem)
+    yield
+    for name in names:
+        client.delete_document(Name=name)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from the JSON callback, never scraped from text.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -33,6 +34,17 @@ class Run:
     stderr: str
     report: dict[str, Any] = field(repr=False)
 
+    @classmethod
+    def of(cls, process: subprocess.Popen[str], *, timeout: float = 300) -> Run:
+        """Of an ``ansible-playbook`` that was started, once it has ended."""
+        done = finish(process, timeout)
+        start = done.stdout.find("{")
+        try:
+            report = json.loads(done.stdout[start:]) if start >= 0 else {}
+        except ValueError:
+            report = {}
+        return cls(done.returncode, done.stdout, done.stderr, report)
+
     def tasks(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Each ``(task name, host, result)`` in the order of the run."""
         for play in self.report.get("plays", []):
@@ -46,6 +58,12 @@ class Run:
         assert len(found) == 1, f"{len(found)} results of task {task!r}; stdout: {self.stdout[-2000:]}; stderr: {self.stderr[-2000:]}"
         return found[0]
 
+    def seconds(self, task: str) -> float:
+        """How long the task of that name took."""
+        (found,) = (each["task"]["duration"] for play in self.report["plays"] for each in play["tasks"] if each["task"]["name"] == task)
+        began, ended = (datetime.datetime.fromisoformat(found[name]) for name in ("start", "end"))
+        return (ended - began).total_seconds()
+
     @property
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts by host, as at the end of a play: ok, changed, failures, unreachable, …"""
@@ -55,6 +73,17 @@ class Run:
         """This run, once it is known that it succeeded."""
         assert self.returncode == 0, f"exit {self.returncode}\n{self.stdout[-6000:]}\n{self.stderr[-4000:]}"
         return self
+
+
+def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Wait for a process that has pipes; one that takes too long is killed, and its output shown."""
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        stdout, stderr = process.communicate()
+        raise AssertionError(f"{process.args} did not end within {timeout} s\n{stdout[-4000:]}\n{stderr[-4000:]}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 class Controller:
@@ -96,14 +125,7 @@ class Controller:
 
     def run(self, program: str, *arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one of Ansible's programs to its end."""
-        process = self.start(program, *arguments, **environment)
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            stdout, stderr = process.communicate()
-            raise AssertionError(f"{program} did not end within {timeout} s\n{stdout[-4000:]}\n{stderr[-4000:]}") from None
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        return finish(self.start(program, *arguments, **environment), timeout)
 
     def write_playbook(self, plays: str | list[dict[str, Any]], name: str = "playbook.yml") -> Path:
         """Write a playbook given as text or as data."""
@@ -114,13 +136,7 @@ class Controller:
     def playbook(self, plays: str | list[dict[str, Any]], *arguments: str, timeout: float = 300, **environment: str) -> Run:
         """Run a playbook and read its results."""
         path = self.write_playbook(plays)
-        done = self.run("ansible-playbook", "-i", str(self.inventory), str(path), *arguments, timeout=timeout, **environment)
-        start = done.stdout.find("{")
-        try:
-            report = json.loads(done.stdout[start:]) if start >= 0 else {}
-        except ValueError:
-            report = {}
-        return Run(done.returncode, done.stdout, done.stderr, report)
+        return Run.of(self.start("ansible-playbook", "-i", str(self.inventory), str(path), *arguments, **environment), timeout=timeout)
 
     def tasks(self, *tasks: dict[str, Any], hosts: str = "all", arguments: tuple[str, ...] = (), timeout: float = 300,
               nodes_environment: Mapping[str, str] | None = None, **play: Any) -> Run:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,12 +23,25 @@ def target() -> Path:
     return core_source() / "test" / "integration" / "targets" / "connection"
 
 
-@pytest.mark.parametrize("become", [False, True], ids=["as-ssm-user", "become"])
+@pytest.fixture
+def as_root(own_documents: None, own_controller: Controller) -> Controller:
+    """A controller whose mux has not seen yet that there were no documents of the collection."""
+    return own_controller
+
+
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "no-pipelining"])
-def test_connection_target(lab: Lab, controller: Controller, target: Path, tmp_path: Path, pipelining: bool, become: bool) -> None:
+@pytest.mark.parametrize(
+    ("fixture", "variables"),
+    [("controller", {}), ("controller", {"ansible_become": True}), ("as_root", {"ansible_ssm_run_as": "root"})],
+    ids=["as-ssm-user", "become", "as-root"],
+)
+def test_connection_target(
+    lab: Lab, request: pytest.FixtureRequest, target: Path, tmp_path: Path, fixture: str, variables: dict[str, Any], pipelining: bool
+) -> None:
+    controller: Controller = request.getfixturevalue(fixture)
     group = {
         "hosts": {f"ssm-{state}": {"ansible_pipelining": state == "pipelining"} for state in ["pipelining" if pipelining else "no-pipelining"]},
-        "vars": {**connection_variables(lab, "web-1"), "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": become},
+        "vars": {**connection_variables(lab, "web-1"), "ansible_python_interpreter": "/usr/bin/python3", **variables},
     }
     controller.inventory.write_text(yaml.safe_dump({"all": {"children": {"ssm": group}}}), encoding="utf-8")
     work = tmp_path / "target"

@@ -16,7 +16,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import MUX, run_mux, stop_mux
+from tests.integration.controller import run_mux, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab
 
@@ -43,19 +43,6 @@ def status() -> dict[str, Any]:
     return dict(node)
 
 
-@pytest.fixture
-def own_documents(lab: Lab) -> Iterator[None]:
-    """The account as it is once an administrator has created the collection's documents."""
-    client = lab.client("ssm")
-    names = []
-    for path in sorted((MUX / "session_documents").glob("*.json")):
-        client.create_document(Name=path.stem, Content=path.read_text(), DocumentType="Session", DocumentFormat="JSON")
-        names.append(path.stem)
-    yield
-    for name in names:
-        client.delete_document(Name=name)
-
-
 def test_without_preparation_the_public_document_is_used(connect: Connect) -> None:
     assert connect().execute("id -un") == (0, b"ssm-user\n", b"")
     wait_for_output_session()
@@ -67,6 +54,25 @@ def test_output_goes_by_the_terminal_where_no_second_session_is_allowed(lab: Lab
     try:
         assert connect().execute("seq 1 20000")[1].count(b"\n") == 20000
         assert (status()["document"], status()["output_session"]) == ("AWS-StartInteractiveCommand", None)
+    finally:
+        lab.clear_permissions()
+
+
+@pytest.mark.usefixtures("own_documents")
+def test_the_public_document_is_used_where_the_collections_own_may_not(lab: Lab, connect: Connect) -> None:
+    lab.deny("ssm:StartSession", resource="*document/FleetSSM-*")
+    try:
+        assert connect().execute("id -un") == (0, b"ssm-user\n", b"")
+        assert status()["document"] == "AWS-StartInteractiveCommand"
+    finally:
+        lab.clear_permissions()
+
+
+def test_the_default_shell_is_used_where_public_documents_may_not(lab: Lab, connect: Connect) -> None:
+    lab.deny("ssm:StartSession", resource="*document/AWS-*")
+    try:
+        assert connect().execute("printf out; printf err >&2; exit 3") == (3, b"out", b"err")
+        assert status()["document"] == "the default shell document (SSM-SessionManagerRunShell)"
     finally:
         lab.clear_permissions()
 

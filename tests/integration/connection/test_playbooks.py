@@ -4,16 +4,29 @@
 
 from __future__ import annotations
 
+import getpass
+import itertools
 import os
+import re
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import Controller
+from tests.integration.controller import Controller, Run
 from tests.lab import Lab
 
 FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
+
+
+def until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -65,8 +78,30 @@ def test_reset_connection_gives_new_group_membership(controller: Controller) -> 
     assert run.result("before")["stdout"] != run.result("after")["stdout"] == run.result("again")["stdout"]
 
 
-def test_wait_for_connection(controller: Controller) -> None:
-    controller.tasks({"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 60}}).check()
+def test_wait_for_connection(lab: Lab, controller: Controller) -> None:
+    (node,) = lab.add({"name": "sleeper"})
+    try:
+        controller.hosts({"sleeper": connection_variables(lab, node.name)}, ansible_python_interpreter="/usr/bin/python3")
+        tasks = [
+            {"name": "before", "ansible.builtin.raw": "touch /tmp/connected"},
+            {"name": "stopped", "ansible.builtin.wait_for": {"path": str(controller.folder / "stopped")}, "delegate_to": "localhost",
+             "vars": {"ansible_python_interpreter": sys.executable}},
+            {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 90, "sleep": 1}},
+            {"name": "after", "ansible.builtin.command": "hostname"},
+        ]  # fmt: skip
+        controller.write_playbook([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
+        running = controller.start("ansible-playbook", "-i", str(controller.inventory), "playbook.yml")
+        until(lambda: node.run("test -e /tmp/connected", check=False).returncode == 0)
+        node.stop()
+        tried = lab.requests().counts["ssm:StartSession"]
+        (controller.folder / "stopped").touch()
+        until(lambda: lab.requests().counts["ssm:StartSession"] > tried)  # it waits, in vain so far
+        assert running.poll() is None
+        node.start()
+        run = Run.of(running, timeout=120).check()
+        assert run.result("after")["stdout"] == "sleeper"
+    finally:
+        node.terminate()
 
 
 def test_async_and_poll(controller: Controller) -> None:
@@ -102,17 +137,76 @@ def test_task_timeout_ends_the_command(controller: Controller) -> None:
     assert "Timed out" in str(run.result("long")) or "timed out" in str(run.result("long"))
 
 
-def test_serial_throttle_free_and_loops(fleet: Controller) -> None:
-    loop = {"name": "loop", "ansible.builtin.command": "echo {{ item }}", "loop": [1, 2, 3], "throttle": 2}
-    plays = [
-        {"hosts": "all", "gather_facts": False, "serial": 2, "tasks": [loop]},
-        {"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": [{"name": "free", "ansible.builtin.command": "hostname"}]},
-    ]
-    run = fleet.playbook(plays).check()
-    assert {host: result["stdout"] for name, host, result in run.tasks() if name == "free"} == {name: name for name in FLEET}
-    for name, _unused, result in run.tasks():
-        if name == "loop":
-            assert [item["stdout"] for item in result["results"]] == ["1", "2", "3"]
+def test_loops(controller: Controller) -> None:
+    run = controller.tasks({"name": "loop", "ansible.builtin.command": "echo {{ item }}", "loop": [1, 2, 3]}).check()
+    assert [item["stdout"] for item in run.result("loop")["results"]] == ["1", "2", "3"]
+
+
+SPAN = "date +%s%N; sleep 0.3; date +%s%N"
+"""Says when it ran; the nodes' clocks are one, that of this machine."""
+
+
+def spans(run: Run, task: str) -> dict[str, tuple[int, int]]:
+    """When the task ran, by host."""
+    found = {host: tuple(map(int, result["stdout"].split())) for name, host, result in run.check().tasks() if name == task}
+    return {host: (began, ended) for host, (began, ended) in found.items()}
+
+
+def test_serial(fleet: Controller) -> None:
+    tasks = [{"name": name, "ansible.builtin.raw": SPAN} for name in ("first", "second")]
+    run = fleet.tasks(*tasks, serial=2)
+    first, second = spans(run, "first"), spans(run, "second")
+    hosts = sorted(FLEET)  # as in the inventory
+    batches = [hosts[start : start + 2] for start in range(0, len(hosts), 2)]
+    for batch, following in itertools.pairwise(batches):
+        assert max(second[host][1] for host in batch) < min(first[host][0] for host in following)
+
+
+def test_throttle(fleet: Controller) -> None:
+    run = fleet.tasks({"name": "few", "ansible.builtin.raw": SPAN, "throttle": 2}, arguments=("--forks", str(len(FLEET))))
+    found = spans(run, "few")
+    assert set(found) == set(FLEET)
+    at_once = [sum(began <= moment < ended for began, ended in found.values()) for moment, _unused in found.values()]
+    assert max(at_once) <= 2
+
+
+def test_strategy_free(lab: Lab, fleet: Controller) -> None:
+    slow, *others = FLEET
+    wait = f"[ {{{{ inventory_hostname }}}} != {slow} ] || for turn in $(seq 600); do [ -e /tmp/free-go ] && exit; sleep 0.1; done; [ ! -e /tmp/free-go ]"
+    tasks = [{"name": "wait", "ansible.builtin.raw": wait}, {"name": "second", "ansible.builtin.raw": "touch /tmp/free-second"}]
+    fleet.write_playbook([{"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": tasks}])
+    for name in FLEET:
+        lab.node(name).run("rm -f /tmp/free-*")
+    running = fleet.start("ansible-playbook", "-i", str(fleet.inventory), "playbook.yml", "--forks", str(len(FLEET)))
+    until(lambda: all(lab.node(name).run("test -e /tmp/free-second", check=False).returncode == 0 for name in others))
+    assert lab.node(slow).run("test -e /tmp/free-second", check=False).returncode == 1
+    lab.node(slow).run("touch /tmp/free-go")
+    Run.of(running, timeout=60).check()
+    lab.node(slow).run("test -e /tmp/free-second")
+
+
+def test_the_audit_trail_says_who_runs_what(lab: Lab, own_controller: Controller) -> None:
+    known = {session["session_id"] for session in lab.sessions()}
+    task = {"name": "Say who is there", "ansible.builtin.raw": "hostname"}
+    own_controller.tasks(task, {"name": "Once more", "ansible.builtin.raw": "hostname"}, name="Web servers").check()
+    user = getpass.getuser()
+    expected = f"fleet.ssm: {user} runs playbook.yml, play 'Web servers', task 'Say who is there'"
+    assert {session["reason"] for session in lab.sessions() if session["session_id"] not in known} == {expected}
+
+
+def test_a_hybrid_node(lab: Lab, controller: Controller) -> None:
+    (node,) = lab.add({"name": "on-premises", "hybrid": True, "tags": {"Place": "cellar"}})
+    try:
+        assert re.fullmatch(r"mi-[0-9a-f]{17}", node.node_id)
+        variables = {"ansible_connection": "fleet.ssm.ssm", "ansible_ssm_region": node.region}
+        names = {"by-id": {"ansible_host": node.node_id}, "by-tag": {"ansible_host": "tag:Place=cellar"}, node.name: {}}
+        controller.hosts({host: {**variables, **of_host} for host, of_host in names.items()}, ansible_python_interpreter="/usr/bin/python3")
+        tasks = [{"name": "who", "ansible.builtin.command": "hostname"}, {"name": "root", "ansible.builtin.command": "id -un", "become": True}]
+        run = controller.tasks(*tasks).check()
+        for host in names:
+            assert (run.result("who", host)["stdout"], run.result("root", host)["stdout"]) == ("on-premises", "root")
+    finally:
+        node.terminate()
 
 
 def test_delegation_across_accounts(lab: Lab, fleet: Controller) -> None:
@@ -157,9 +251,9 @@ def test_console(controller: Controller) -> None:
         ["ansible-console", "-i", str(controller.inventory), "all"], cwd=controller.folder, text=True,
         env={**controller.environment, "ANSIBLE_STDOUT_CALLBACK": "default"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    output, _unused = process.communicate("command echo one\ncommand hostname\nexit\n", timeout=120)
-    assert "web-1" in output
-    assert "rc=0" in output or "CHANGED" in output
+    output, _unused = process.communicate("command echo one\ncommand hostname\nraw echo three; exit 3\nexit\n", timeout=120)
+    answers = re.findall(r"web-1 \| (\w+) \| rc=(\d+) >>\n(.*)\n", output)
+    assert answers == [("CHANGED", "0", "one"), ("CHANGED", "0", "web-1"), ("FAILED", "3", "three")], output
 
 
 def test_output_can_be_piped_while_the_mux_goes_on(controller: Controller) -> None:

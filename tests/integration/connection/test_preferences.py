@@ -12,7 +12,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import MUX, Controller
+from tests.integration.controller import Controller
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab
 
@@ -35,18 +35,6 @@ def prefer(lab: Lab) -> Iterator[Prefer]:
     yield change
     client.delete_document(Name=PREFERENCES)
     lab.clear_permissions()
-
-
-@pytest.fixture
-def own_documents(lab: Lab) -> Iterator[None]:
-    """The collection's documents, as an administrator creates them: what they do not say, the preferences say."""
-    client = lab.client("ssm")
-    paths = sorted((MUX / "session_documents").glob("*.json"))
-    for path in paths:
-        client.create_document(Name=path.stem, Content=path.read_text(), DocumentType="Session", DocumentFormat="JSON")
-    yield
-    for path in paths:
-        client.delete_document(Name=path.stem)
 
 
 @pytest.fixture
