@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller
+from tests.integration.inventory.conftest import Listed
 from tests.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,3 +122,58 @@ def test_the_platform_team_keeps_the_collections_documents_and_starts_nothing(gu
     client.delete_document(Name="FleetSSM-Trial")
     with pytest.raises(ClientError, match="AccessDenied"):
         client.start_session(Target=guarded.node("web-1").node_id)
+
+
+MANY_ACCOUNTS = REPOSITORY / "playbooks" / "inventories" / "many_accounts.managed_nodes.yml"
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Lab]:
+    """Nodes of both kinds in the hub's account and another, known to the API only."""
+    places = [("web-1", HUB, False), ("edge-1", HUB, True), ("db-1", OTHER, False), ("edge-2", OTHER, True)]
+    with Lab([{"name": name, "account": account, "region": "eu-central-1", "kind": "simulated", "hybrid": hybrid} for name, account, hybrid in places]) as lab:
+        yield lab
+
+
+def list_many_accounts(company: Lab, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the documented inventory of many accounts says to the hub, whose profile has this name. The lab has two of its accounts."""
+    options = yaml.safe_load(MANY_ACCOUNTS.read_text(encoding="utf-8"))
+    options.update(cache=False, accounts=[account for account in options["accounts"] if account["name"] != "factory"])
+    assert [account.get("regions") for account in options["accounts"]] == ["all", None]
+    controller = Controller(folder, company.env())
+    keys = {name.lower(): controller.environment.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    config = folder / "config"
+    config.write_text("[profile hub]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items()), encoding="utf-8")
+    source = folder / "many_accounts.managed_nodes.yml"
+    source.write_text(yaml.safe_dump(options), encoding="utf-8")
+    return controller.run("ansible-inventory", "-i", str(source), "--list", AWS_CONFIG_FILE=str(config))
+
+
+def test_a_hub_lists_the_nodes_of_many_accounts_with_the_operators_and_the_inventorys_policy(company, tmp_path):
+    company.clear_permissions()
+    company.policy(policy("hub"), principal=OPERATOR)
+    for name in ("operator", "inventory"):
+        company.policy(policy(name), principal="FleetOperator")
+    done = list_many_accounts(company, tmp_path)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    hosts = Listed(done.stdout, done.stderr).hosts
+    assert hosts.keys() == {"production.web-1", "production.edge-1", "staging.db-1", "staging.edge-2"}
+    assert hosts["staging.edge-2"]["ansible_ssm_role_arn"] == f"arn:aws:iam::{OTHER}:role/FleetOperator"
+
+
+def test_a_hub_whose_role_has_the_operators_policy_alone_is_told_what_its_inventory_lacks(company, tmp_path):
+    company.clear_permissions()
+    company.policy(policy("hub"), principal=OPERATOR)
+    company.policy(policy("operator"), principal="FleetOperator")
+    said = " ".join(list_many_accounts(company, tmp_path).stderr.split())
+    assert "account production: ec2:DescribeRegions is not allowed" in said  # regions: all
+    assert "account staging, region eu-central-1: tag:GetResources is not allowed" in said  # hybrid nodes
+
+
+def test_an_operator_lists_nodes_that_are_not_hybrid_in_named_regions(guarded, own_controller):
+    guarded.policy(policy("operator"), principal=OPERATOR)
+    source = own_controller.folder / "lab.managed_nodes.yml"
+    source.write_text("plugin: fleet.ssm.managed_nodes\nstrict: true\nhybrid: false\nregions: [eu-central-1]\n", encoding="utf-8")
+    done = own_controller.run("ansible-inventory", "-i", str(source), "--list")
+    assert done.returncode == 0, done.stderr
+    assert "web-1" in json.loads(done.stdout)["_meta"]["hostvars"]
