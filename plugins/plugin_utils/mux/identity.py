@@ -360,7 +360,12 @@ class Identity:
             if key.session_token:
                 environment["AWS_SESSION_TOKEN"] = key.session_token
         nobody = f"no credentials for {dataclasses.replace(key, role_arn=None).label}"
-        return _ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
+        try:
+            return _ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
+        except AwsHelperError as error:
+            if errors.is_throttling(error) or errors.is_transient(error):
+                raise ServiceFault(f"{nobody}: {error}", error) from error
+            raise CredentialsError(f"{nobody}: {error}") from error
 
     def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         with self._lock:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import start
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.places import make_directories, socket_path
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import VERSION, Decoder, FrameType, encode_json
 from tests.integration.direct import DirectConnection
@@ -60,6 +61,16 @@ def test_opening_is_repeated_once_since_it_runs_nothing(connection: DirectConnec
     mux = Endings(str(tmp_path), 1)
     assert connection.plugin.default_user == "ssm-user"
     assert mux.openings == 2
+
+
+def test_there_is_nothing_to_reset_in_a_mux_that_hangs(connection: DirectConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "GREETING_TIMEOUT", 0.2)
+    path = socket_path(str(tmp_path))
+    make_directories(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        connection.plugin.reset()  # the next task replaces it
 
 
 def test_opening_is_not_repeated_for_ever(connection: DirectConnection, tmp_path: Path) -> None:

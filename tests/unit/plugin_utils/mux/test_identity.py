@@ -207,6 +207,26 @@ async def test_a_role_that_cannot_be_assumed_for_the_moment_can_be_tried_again(s
     await look(who)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (BROKEN, ServiceFault),
+        (THROTTLED, ServiceFault),
+        ((403, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"), CredentialsError),
+    ],
+)
+async def test_the_role_of_a_profile_as_well(serve: Serve, tmp_path: Path, refusal: Answer, kind: type[Exception]) -> None:
+    endpoint = serve(role_after(refusal))
+    config = tmp_path / "config"
+    config.write_text(f"[profile ops]\nrole_arn = {ROLE}\ncredential_source = Environment\nregion = us-west-2\nendpoint_url = {endpoint.url}\n")
+    environment = {**keys("BASE"), "AWS_CONFIG_FILE": str(config), "AWS_ENDPOINT_URL": endpoint.url, "AWS_MAX_ATTEMPTS": "1"}
+    who = identity(environment, profile="ops")
+    with pytest.raises(kind, match="no credentials for the profile ops"):
+        await who.settings()
+    await look(who)
+    assert endpoint.keys == ["BASE", "BASE", "ROLE"]
+
+
 async def test_a_role_that_may_not_be_assumed_is_not_tried_again(serve: Serve) -> None:
     endpoint = serve(role_after((403, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")))
     with pytest.raises(CredentialsError, match="may not assume the role"):
