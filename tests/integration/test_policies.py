@@ -9,31 +9,70 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleConnectionFailure
 from botocore.exceptions import ClientError
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller
+from tests.integration.direct import DirectConnection
 from tests.integration.inventory.conftest import Listed
 from tests.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POLICIES = REPOSITORY / "docs" / "policies"
 DOCUMENTS = REPOSITORY / "plugins" / "plugin_utils" / "mux" / "session_documents"
+PREFERENCES = "SSM-SessionManagerRunShell"
 HUB, OTHER = "111111111111", "222222222222"
 OPERATOR = f"arn:aws:iam::{HUB}:user/operator"
+TOLD = ["ssm:StartSession", "ssm:DescribeInstanceInformation", "ssmmessages:OpenDataChannel"]
+"""Actions of the operator whose want ends a play; its error names them."""
+
+Connect = Callable[..., DirectConnection]
 
 
 def policy(name: str, account: str = HUB) -> dict[str, Any]:
     """A policy as it stands in the documentation, for an account."""
     found: dict[str, Any] = json.loads((POLICIES / f"{name}.json").read_text(encoding="utf-8").replace(HUB, account))
     return found
+
+
+def actions(document: dict[str, Any]) -> set[str]:
+    """All that a policy allows."""
+    listed = (statement["Action"] for statement in document["Statement"])
+    return {action for one in listed for action in ([one] if isinstance(one, str) else one)}
+
+
+NODE_ACTIONS = actions(policy("node"))
+
+
+def of_key(document: dict[str, Any], key: str) -> dict[str, Any]:
+    """The policy about KMS with a key in place of its placeholder."""
+    filled: dict[str, Any] = json.loads(json.dumps(document).replace("KEY-ID", key))
+    return filled
+
+
+def denied(lab: Lab, *, by_node: bool = False) -> set[str]:
+    """Actions that were refused for want of a permission."""
+    entries = lab.requests(entries=True).entries
+    return {entry["action"] for entry in entries if entry["by_node"] is by_node and entry["error"] in ("AccessDenied", "AccessDeniedException")}
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what a mux or an agent does by itself."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def without(document: dict[str, Any], action: str) -> dict[str, Any]:
@@ -68,7 +107,7 @@ def test_an_operator_runs_a_play_on_a_node_named_by_its_tag(guarded, own_control
     assert run_command(own_controller).check().result("say")["stdout"] == "hello"
 
 
-@pytest.mark.parametrize("action", ["ssm:StartSession", "ssm:DescribeInstanceInformation", "ssmmessages:OpenDataChannel"])
+@pytest.mark.parametrize("action", TOLD)
 def test_an_operator_who_lacks_an_action_is_told_which(guarded, own_controller, action):
     guarded.policy(without(policy("operator"), action), principal=OPERATOR)
     by_name(guarded, own_controller)
@@ -85,11 +124,79 @@ def test_an_operator_has_no_other_node_and_no_other_document(guarded):
             client.start_session(Target=node.node_id, **refused)
 
 
-def test_an_operator_resumes_after_a_cut(guarded, own_controller):
+# The other actions of the operator: each with what docs/iam.md says that it is for, which works with it alone
+
+
+def resumes_without_loss(lab: Lab, connect: Connect) -> bool:
+    connection = connect()
+    connection.execute("true")
+    lab.reset_requests()
+    assert lab.cut(node="web-1")
+    try:
+        assert connection.execute("echo hello")[1] == b"hello\n"
+    except AnsibleConnectionFailure as error:
+        assert "may not ssm:ResumeSession" in str(error)
+        return False
+    counts = lab.requests().counts
+    assert counts["ssm:ResumeSession"] and "ssm:StartSession" not in counts
+    return True
+
+
+def ends_its_session(lab: Lab, connect: Connect) -> bool:
+    connection = connect()
+    connection.execute("true")
+    lab.reset_requests()
+    connection.plugin.reset()
+    # A session ends with its runner, too. The call is for one that does not; so it is seen that it is allowed.
+    eventually(lambda: lab.requests().counts.get("ssm:TerminateSession"))
+    return "ssm:TerminateSession" not in denied(lab)
+
+
+def asks_whether_a_silent_node_is_connected(lab: Lab, connect: Connect) -> bool:
+    lab.reset_requests()
+    lab.fault(loss=1.0, node="web-1")
+    heard = threading.Timer(7.5, lab.clear_faults)
+    heard.start()
+    assert connect().execute("echo hello")[1] == b"hello\n"  # not knowing it is no reason to give up
+    heard.join()
+    assert lab.requests().counts["ssm:GetConnectionStatus"]
+    return "ssm:GetConnectionStatus" not in denied(lab)
+
+
+def says_that_a_node_is_stopped(lab: Lab, connect: Connect) -> bool:
+    (node,) = lab.add({"name": "off", "kind": "simulated", "state": "stopped"})
+    try:
+        with pytest.raises(AnsibleConnectionFailure) as caught:
+            connect(ansible_ssm_instance_id=node.node_id).execute("true")
+    finally:
+        node.terminate()
+    return "stopped" in str(caught.value)
+
+
+EFFECTS = {
+    "ssm:ResumeSession": resumes_without_loss,
+    "ssm:TerminateSession": ends_its_session,
+    "ssm:GetConnectionStatus": asks_whether_a_silent_node_is_connected,
+    "ec2:DescribeInstances": says_that_a_node_is_stopped,
+}
+
+
+@pytest.mark.parametrize("action", EFFECTS)
+def test_an_action_of_the_operator_has_the_effect_that_it_is_for(guarded, own_connect, action):
     guarded.policy(policy("operator"), principal=OPERATOR)
-    run_command(own_controller).check()
-    assert guarded.cut(node="web-1")
-    assert run_command(own_controller).check().result("say")["stdout"] == "hello"
+    assert EFFECTS[action](guarded, own_connect)
+
+
+@pytest.mark.parametrize("action", EFFECTS)
+def test_without_an_action_of_the_operator_its_effect_is_missing(guarded, own_connect, action):
+    guarded.policy(without(policy("operator"), action), principal=OPERATOR)
+    assert not EFFECTS[action](guarded, own_connect)
+
+
+def test_the_table_of_the_operator_has_every_action_and_each_is_tried():
+    section = (POLICIES.parent / "iam.md").read_text(encoding="utf-8").partition("## Operator")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"^\| `(\w+:\w+)` \|", section, re.MULTILINE))
+    assert explained == actions(policy("operator")) == {*TOLD, *EFFECTS}
 
 
 def test_a_hub_becomes_operator_in_another_account(guarded, own_controller):
@@ -111,17 +218,79 @@ def test_whoever_lists_nodes_sees_them_and_starts_nothing(guarded, own_controlle
 
 
 def test_the_platform_team_keeps_the_collections_documents_and_starts_nothing(guarded):
-    document = policy("documents")
-    # The lab does not know which document a call is about that moto answers.
-    document["Statement"][0]["Resource"] = "*"
-    guarded.policy(document, principal=OPERATOR)
+    guarded.policy(policy("documents"), principal=OPERATOR)
     client = guarded.client("ssm")
     content = (DOCUMENTS / "FleetSSM-Input.json").read_text(encoding="utf-8")
     client.create_document(Name="FleetSSM-Trial", DocumentType="Session", Content=content)
     assert client.describe_document(Name="FleetSSM-Trial")["Document"]["DocumentType"] == "Session"
+    assert client.get_document(Name="FleetSSM-Trial")["Content"] == content
+    client.update_document(Name="FleetSSM-Trial", Content=content.replace("fleet.ssm", "Fleet.SSM", 1), DocumentVersion="$LATEST")
+    client.update_document_default_version(Name="FleetSSM-Trial", DocumentVersion="2")
     client.delete_document(Name="FleetSSM-Trial")
     with pytest.raises(ClientError, match="AccessDenied"):
+        client.create_document(Name="Of-Others", DocumentType="Session", Content=content)
+    with pytest.raises(ClientError, match="AccessDenied"):
         client.start_session(Target=guarded.node("web-1").node_id)
+
+
+@pytest.fixture
+def encrypted(lab: Lab) -> Iterator[str]:
+    """The id of the key with which the preferences say that sessions are encrypted."""
+    key = lab.client("kms").create_key()["KeyMetadata"]
+    content = {"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": {"kmsKeyId": key["Arn"]}}
+    lab.client("ssm").create_document(Name=PREFERENCES, DocumentType="Session", Content=json.dumps(content))
+    yield str(key["KeyId"])
+    lab.clear_permissions()
+    lab.client("ssm").delete_document(Name=PREFERENCES)
+
+
+def test_an_operator_with_the_policy_for_kms_has_encrypted_sessions(guarded, own_connect, encrypted):
+    guarded.policy(policy("operator"), principal=OPERATOR)
+    guarded.policy(of_key(policy("kms"), encrypted), principal=OPERATOR)
+    decrypt = without(of_key(policy("kms"), encrypted), "kms:GenerateDataKey")
+    decrypt["Statement"][0]["Action"] = "kms:Decrypt"
+    guarded.policy(policy("node"), principal="FleetNode")
+    guarded.policy(decrypt, principal="FleetNode")
+    guarded.reset_requests()
+    assert own_connect().execute("echo hello")[1] == b"hello\n"
+    assert guarded.requests().counts["kms:GenerateDataKey"] and guarded.requests().node_counts["kms:Decrypt"]
+
+
+@pytest.mark.parametrize("key", [None, "of-others"])
+def test_an_operator_without_the_policy_for_this_key_is_told_the_action(guarded, own_connect, encrypted, key):
+    guarded.policy(policy("operator"), principal=OPERATOR)
+    if key:
+        guarded.policy(of_key(policy("kms"), key), principal=OPERATOR)
+    with pytest.raises(AnsibleConnectionFailure, match=rf"kms:GenerateDataKey on .*{encrypted}"):
+        own_connect().execute("true")
+
+
+def test_a_node_with_the_nodes_policy_takes_sessions(guarded, own_connect):
+    guarded.policy(policy("node"), principal="FleetNode")
+    guarded.reset_requests()
+    (node,) = guarded.add({"name": "plain"})
+    try:
+        assert own_connect(ansible_ssm_instance_id=node.node_id).execute("echo hello")[1] == b"hello\n"
+        assert actions(policy("node")) <= set(guarded.requests().node_counts)
+        assert not actions(policy("node")) & denied(guarded, by_node=True)
+    finally:
+        node.terminate()
+
+
+@pytest.mark.parametrize("action", sorted(NODE_ACTIONS))
+def test_every_action_of_the_nodes_policy_is_needed(guarded, action):
+    (node,) = guarded.add({"name": "lacking", "state": "stopped"})
+    try:
+        guarded.policy(without(policy("node"), action), principal=f"*/FleetNode/{node.node_id}")
+        guarded.reset_requests()
+        data = action.endswith("DataChannel")
+        node.start(wait=data)
+        if data:
+            guarded.client("ssm").start_session(Target=node.node_id)
+        eventually(lambda: action in denied(guarded, by_node=True))
+        assert not [session for session in guarded.sessions() if session["node_id"] == node.node_id and session["agent_connected"]]
+    finally:
+        node.terminate()
 
 
 MANY_ACCOUNTS = REPOSITORY / "playbooks" / "inventories" / "many_accounts.managed_nodes.yml"

@@ -20,9 +20,10 @@ from aiohttp import web
 
 from . import ec2_messages, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
+from .documents import short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
-from .moto_bridge import Answer
+from .moto_bridge import Answer, key_arn
 from .request_log import LoggedRequest, timestamp
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
@@ -130,7 +131,7 @@ class Dispatcher:
     async def _answer(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         if meaning.service == "ssm" and meaning.action in HANDLERS:
             return await self._ssm(request, raw, meaning, principal)
-        self._world.permissions.check(principal, meaning.name, _resources(meaning, raw), meaning.protocol)
+        self._world.permissions.check(principal, meaning.name, _resources(meaning, raw, principal.account), meaning.protocol)
         if meaning.service == "ec2messages":
             parameters = json.loads(raw.body or b"{}")
             return _json(await ec2_messages.answer(self._world, meaning.action, parameters))
@@ -153,7 +154,7 @@ class Dispatcher:
     async def _ssm(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         parameters = parse_parameters(meaning.action, raw.body)
         if meaning.action not in SELF_AUTHORIZED:
-            resource = f"arn:aws:ssm:{meaning.region}:{principal.account}:*"
+            resource = _ssm_resource(meaning, principal.account, parameters)
             self._world.permissions.check(principal, meaning.name, (resource,), meaning.protocol)
 
         async def to_moto() -> dict[str, Any]:
@@ -248,11 +249,21 @@ def _s3_action(raw: RawRequest) -> str:
     return simple.get((raw.method, has_key), raw.method.title())
 
 
-def _resources(meaning: Meaning, raw: RawRequest) -> tuple[str, ...]:
+def _ssm_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) -> str:
+    """What a call of SSM is about: a document if it names one. Sessions and their nodes are the handlers' to know."""
+    if "Document" in meaning.action and "Name" in parameters:
+        name = short_name(parameters["Name"])
+        return f"arn:aws:ssm:{meaning.region}:{'' if name.startswith('AWS-') else account}:document/{name}"
+    return f"arn:aws:ssm:{meaning.region}:{account}:*"
+
+
+def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ...]:
     if meaning.service == "s3":
         return (f"arn:aws:s3:::{raw.target.partition('?')[0].strip('/')}",)
     if meaning.service == "sts":
         return (meaning.form.get("RoleArn", "*"),)
+    if meaning.service == "kms":
+        return (key_arn(account, meaning.region, json.loads(raw.body or b"{}").get("KeyId", "*")),)
     return ("*",)
 
 

@@ -25,6 +25,7 @@ os.environ.setdefault("MOTO_AMIS_PATH", str(Path(__file__).with_name("images.jso
 
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
+from moto.kms.models import kms_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 
 from .auth import Credential, Principal, RawRequest
@@ -194,3 +195,10 @@ def profile_role(account: str, region: str, instance_id: str) -> str | None:
     association = ec2_backends[account][region].iam_instance_profile_associations.get(instance_id)
     roles = association.iam_instance_profile.roles if association is not None else []
     return roles[0].name if roles else None
+
+
+def key_arn(account: str, region: str, key: str) -> str:
+    """The ARN of a KMS key by its id or alias, as ARNs too: the one that IAM looks at."""
+    backend = kms_backends[account][region]
+    found = backend.any_id_to_key_id(key)
+    return str(backend.keys[found].arn) if found in backend.keys else key
