@@ -28,7 +28,8 @@ export ANSIBLE_NOCOLOR := 1
 endif
 
 # Every case is either not slow (unit, integration) or slow (test-long); tests/unit/repository/test_selection.py watches that.
-PYTEST := pytest -q
+# Several workers, each with a lab of its own: most of the time they wait. A file's cases stay together, as they share what they set up.
+PYTEST := pytest -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadfile
 SOON := -m "not slow"
 LATER := -m slow
 
@@ -75,7 +76,7 @@ test: $(READY) ## everything that must pass before a change lands
 	@python tests/tools/run_parts.py $(CHECKS)
 
 test-long: $(READY) ## the slower cases
-	@$(PYTEST) $(LATER) tests --junit-xml=$(RESULTS)/long.xml
+	@pytest -q $(LATER) tests --junit-xml=$(RESULTS)/long.xml
 
 test-agent: $(READY) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
 	@test -x "$(AGENT)/amazon-ssm-agent" || { echo 'Name a folder that holds amazon-ssm-agent and its workers: make test-agent AGENT=/folder' >&2; exit 2; }

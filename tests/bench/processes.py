@@ -106,12 +106,12 @@ def is_lab(pid: int) -> bool:
         return True
 
 
-def resident_mb(pids: Collection[int]) -> float:
-    """What processes have in memory now; pages that several share count for each."""
+def proportional_mb(pids: Collection[int]) -> float:
+    """What processes have in memory now; pages that several share are shared out among them."""
     total = 0
     for pid in pids:
         try:
-            total += psutil.Process(pid).memory_info().rss
+            total += psutil.Process(pid).memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
     return total / MEGABYTE

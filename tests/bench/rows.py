@@ -23,7 +23,7 @@ class Sample:
     background_cpu_s: float  #: the part of that which the mux or the ssh masters took
     peak_rss_mb: float  #: the largest process of ansible-playbook
     background_rss_mb: float  #: what stays between plays (mux, ssh masters): the sum of their peaks
-    node_rss_mb: float | None  #: all processes that the transport has on one node after the run
+    node_rss_mb: float | None  #: all processes that the transport has on one node after the run; shared pages are shared out among their users
     api_calls: int | None  #: requests to the lab's AWS API
     wire_bytes: int | None  #: both directions, at the controller's end
 

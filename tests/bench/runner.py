@@ -64,7 +64,7 @@ class Runner:
             background_cpu_s=background_cpu,
             peak_rss_mb=usage.peak_rss_mb,
             background_rss_mb=processes.peak_mb(after),
-            node_rss_mb=None if on_node is None else processes.resident_mb(on_node),
+            node_rss_mb=None if on_node is None else processes.proportional_mb(on_node),
             api_calls=self._lab.requests().total if transport.on_session else None,
             wire_bytes=self._network.wire_bytes - wire if transport.counts_wire else None,
         )
