@@ -12,10 +12,13 @@ import pytest
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel import message as wire
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.acknowledgement import acknowledged_sequence, acknowledgement_of
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.channel import DataChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Closed, DataKeyNeeded, Event, ExitCode, Output
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.handshake import CLIENT_VERSION, challenge_response, parse_challenge
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.settings import ChannelSettings
 
+from .agent import Agent
+from .service import Service
 from .vectors import FILES, Frame, frames
 
 PTY = "session-interactive-pty-real-client.jsonl"
@@ -186,8 +189,14 @@ def test_challenges_are_worded_as_the_real_ones() -> None:
             assert len(parse_challenge(message.payload)) == 12 + 64 + 16
 
 
-def test_the_opening_frame_has_the_fields_of_the_real_one() -> None:
+async def test_the_opening_frame_has_the_fields_of_the_real_one() -> None:
+    async with Service(Agent(), echo=bytes) as service:
+        client = SessionClient(service.started(), resume=service.resume, terminate=service.terminate)
+        await client.open()
+        await client.write(b"x")
+        await client.close()
+        (ours,) = service.openings
     openings = [json.loads(frame.text) for name in FILES for frame in frames(name) if frame.kind == "text" and frame.by == "client"]
     assert openings
     for opening in openings:
-        assert set(opening) == {"MessageSchemaVersion", "RequestId", "TokenValue", "ClientId", "ClientVersion"}
+        assert set(opening) == set(ours)
