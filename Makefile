@@ -60,7 +60,7 @@ constraints: $(READY) ## pin what is installed in .venv now (after a change of r
 	@pip freeze --exclude setuptools > $(CONSTRAINTS)
 
 clean: ## remove what was built, except .venv and collections/
-	rm -rf $(BUILD) tests/output .pytest_cache .mypy_cache .ruff_cache .ansible
+	rm -rf $(BUILD) tests/output .hypothesis .pytest_cache .mypy_cache .ruff_cache .ansible
 
 ## Trying it out
 
