@@ -238,6 +238,7 @@ class Connection(ConnectionBase):
             payload=payload,
             warm=warm,
             secret=escalation.secret(bytes.fromhex(self._facts["salt"])),
+            tell_start=escalation.blocks_input,
         )
         try:
             return escalation, self._converse(exchange, escalation, streamed)
@@ -249,16 +250,18 @@ class Connection(ConnectionBase):
 
     def _converse(self, exchange: Exchange, escalation: Escalation, in_data: bytes | None) -> tuple[int, bytes, bytes]:
         streams: dict[FrameType, list[bytes]] = {FrameType.STDOUT: [], FrameType.STDERR: [], FrameType.TTY: []}
-        input_given = False
+        input_given = started = answered = False
         while True:
             if not input_given and not escalation.blocks_input:
                 input_given = True
                 if in_data:
                     exchange.give(in_data)
                 exchange.end_input()
-            event = exchange.next_event(timeout=self.get_option("connection_timeout") if escalation.blocks_input else None)
+            # Until the node has confirmed the start, it is the connection that is waited for, and the mux says what becomes of that.
+            event = exchange.next_event(timeout=self.get_option("connection_timeout") if started and escalation.blocks_input else None)
             if event is None:
-                raise AnsibleConnectionFailure(f"no prompt for the become password within {self.get_option('connection_timeout')} s")
+                missing = "answer to" if answered else "prompt for"
+                raise AnsibleConnectionFailure(f"no {missing} the become password within {self.get_option('connection_timeout')} s")
             kind, content = event
             if kind is FrameType.EXITED:
                 for stream, rest in escalation.rest().items():
@@ -267,11 +270,14 @@ class Connection(ConnectionBase):
                     streams[FrameType.STDERR].extend(streams[FrameType.TTY])
                     escalation.check_end(b"".join(streams[FrameType.STDERR]))
                 return content["returncode"], b"".join(streams[FrameType.STDOUT]), b"".join(streams[FrameType.STDERR])
-            if kind is FrameType.NOTE:
+            if kind is FrameType.STARTED:
+                started = True
+            elif kind is FrameType.NOTE:
                 display.vvv(content["text"], host=self._host)
             elif escalation.watching:
                 streams[kind].append(escalation.examine(kind, content))
                 if (answer := escalation.take_answer()) is not None:
+                    answered = True
                     to_tty, password = answer
                     if to_tty:
                         exchange.give_tty(password)

@@ -339,6 +339,8 @@ options:
   silence_timeout:
     description:
       - Seconds without a sign of life from the node after which its connection counts as lost. A command may run as long as it likes.
+      - For as long, a node that was connected is waited for when the network is away, before it counts as unreachable. A node that was not is called
+        unreachable within ten seconds, unless AWS limits the rate of C(StartSession), which is waited out for up to three minutes.
       - It is not called C(timeout), since Ansible fills an option of that name with its own connection time-out.
     type: int
     default: 60
@@ -354,7 +356,7 @@ options:
         key: silence_timeout
   connection_timeout:
     description:
-      - Seconds in which a session must be ready.
+      - Seconds in which a session that AWS has started must be ready, and in which a become plugin must prompt on the node.
     type: int
     default: 30
     version_added: 0.1.0
@@ -410,7 +412,8 @@ options:
         key: control_path_dir
   reconnection_retries:
     description:
-      - How often to try again to open a session, and to deliver a command that is known not to have reached the node.
+      - How often to try again to deliver a command that is known not to have reached the node. How long opening a session is tried depends on time alone,
+        see O(silence_timeout).
       - A command that may have started is never started again.
     type: int
     default: 3

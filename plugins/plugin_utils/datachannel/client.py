@@ -145,6 +145,8 @@ class SessionClient:
         self._key_task: asyncio.Task[None] | None = None
         self._ended: Closed | None = None
         self._session_over = False  # the service says so, or was told so
+        self.reconnecting = False
+        """Whether its websocket is lost, and the session is tried to be resumed."""
 
     @property
     def session_id(self) -> str:
@@ -245,7 +247,9 @@ class SessionClient:
                     failures, lost_at = 0, self._loop.time()
                 else:
                     failures += 1
+                self.reconnecting = True
                 websocket = await self._reconnect(lost_at + self._settings.resume_window, failures)
+                self.reconnecting = False
                 self._stats.reconnects += 1
                 self._channel.reconnected(self._loop.time())
                 self._to_send.set()

@@ -109,6 +109,8 @@ class Exchange:
                     if fields.get("text"):
                         return kind, fields
                     continue  # a sign of life
+                if kind is FrameType.STARTED:
+                    return kind, fields
                 self.finished = True
                 self._client.busy = False
                 self._client.unsent = self._out  # of a frame, the rest must follow
@@ -202,7 +204,16 @@ class MuxClient:
             raise MuxGone("the mux ended while it connected to the node; nothing was run") from error
 
     def exec(
-        self, command: str, *, tty: bool = False, takes_input: bool = False, needs_tty: bool = False, payload: bytes = b"", warm: bool = False, secret: str = ""
+        self,
+        command: str,
+        *,
+        tty: bool = False,
+        takes_input: bool = False,
+        needs_tty: bool = False,
+        payload: bytes = b"",
+        warm: bool = False,
+        secret: str = "",
+        tell_start: bool = False,
     ) -> Exchange:
         """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED.
 
@@ -210,10 +221,12 @@ class MuxClient:
         :param payload: input that the command gets after what is given to the exchange, and after that one's end; at most `LARGEST_PAYLOAD`.
         :param warm: whether a warm interpreter may run it. If that was begun in vain, the error is of the kind REPEAT.
         :param secret: what stands for the become password, hexadecimal.
+        :param tell_start: whether STARTED is to come as soon as the node has confirmed that the command began.
         """
         opening = encode_json(
-            FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty, has_payload=bool(payload), warm=warm, secret=secret
-        )
+            FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty, has_payload=bool(payload), warm=warm, secret=secret,
+            tell_start=tell_start,
+        )  # fmt: skip
         if payload:
             opening += encode(FrameType.PAYLOAD, payload)
         return self._begin(opening, takes_input=takes_input)

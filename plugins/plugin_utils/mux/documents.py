@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 OWN_INPUT = "FleetSSM-Input"
@@ -67,9 +69,34 @@ class Memory:
     REFUSAL_KEPT = 300.0
     """An administrator may create a missing document, or allow one, while the mux lives."""
 
+    FIRST_ANSWER = 1.0
+    """Seconds for which a node waits for what another one finds out. That is to save calls, so it is worth no more than one takes."""
+
     def __init__(self) -> None:
         self._usable: set[str] = set()
         self._refused: dict[str, float] = {}
+        self._tries: dict[str, asyncio.Event] = {}
+
+    @contextlib.contextmanager
+    def trying(self, mark: str) -> Iterator[None]:
+        """Around the use of a document: others wait for the first one, unless it is known to be usable."""
+        if mark in self._usable or mark in self._tries:
+            yield
+            return
+        ended = self._tries[mark] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._tries[mark]
+            ended.set()
+
+    async def learn(self, mark: str) -> None:
+        """Give a node that tries the document for the first time, just now, the time to find out about it. Whatever it found, nobody waits twice."""
+        ended = self._tries.get(mark)
+        if ended is not None and mark not in self._usable:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.FIRST_ANSWER):
+                    await ended.wait()
 
     def is_usable(self, mark: str) -> bool:
         """It was used before."""

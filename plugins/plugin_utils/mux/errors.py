@@ -8,7 +8,7 @@ botocore's exceptions are read by their ``response`` and names, so this module n
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from .protocol import ErrorKind
 
@@ -34,15 +34,28 @@ class RequestError(Exception):
         self.kind = kind
 
 
-class ServiceFault(RequestError):
+class PassingError(RequestError):
+    """The node cannot be reached now, and nothing was run: another try may work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.UNREACHABLE, message)
+
+
+class ServiceFault(PassingError):
     """AWS throttled, or failed for the moment, while a node was looked for or a role assumed: another try may work. Nothing was run.
 
     Judged by its cause wherever an error is judged; its text is that of `explain` already.
     """
 
     def __init__(self, message: str, cause: BaseException) -> None:
-        super().__init__(ErrorKind.UNREACHABLE, message)
+        super().__init__(message)
         self.cause = cause
+
+
+class TurnTooLate(Exception):
+    """A call was not made: AWS limits its rate, and the calls before it take until after its deadline. Reads as AWS's own refusal."""
+
+    response: ClassVar = {"Error": {"Code": "Throttling", "Message": "Rate exceeded by earlier calls; this one was not made"}}
 
 
 def unreachable(message: str) -> RequestError:

@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from . import errors
 from .documents import Memory
 from .errors import ServiceFault
 from .limits import Pace
+from .lookups import Lookups
 from .request import ConnectionOptions
 from .signature import websocket_headers
 
@@ -46,7 +47,12 @@ OPERATIONS = {
 _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
 _HELPER_TIMEOUT = 60.0
 _THREADS = 8
-_API_TIMEOUT = {"connect_timeout": 5, "read_timeout": 20}
+_EC2_WITHIN = 9.0
+_API_TIMEOUT = {"connect_timeout": 2, "read_timeout": 7}
+"""Seconds. An endpoint that cannot be reached must be found out, and said, within ten."""
+
+Answer = asyncio.Future[dict[str, Any]]
+"""What AWS is about to answer."""
 
 threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
 
@@ -141,8 +147,7 @@ class Identity:
         self._credentials: botocore.credentials.Credentials | None = None
         self.calls: dict[str, int] = {}
         self.documents = Memory()
-        self.document_lock = asyncio.Lock()
-        """Held while a document is tried for the first time, so that many nodes do not all find out that it does not exist."""
+        self.lookups = Lookups(self)
 
     @property
     def label(self) -> str:
@@ -163,12 +168,16 @@ class Identity:
 
     # Calls
 
-    async def call(self, service: str, operation: str, *, deadline: float, resource: str, **parameters: Any) -> dict[str, Any]:
+    async def call(
+        self, service: str, operation: str, *, deadline: float, resource: str, late: Callable[[Answer], None] | None = None, **parameters: Any
+    ) -> dict[str, Any]:
         """Call AWS in a thread, at the pace that the action allows; throttling is waited out until the deadline.
 
         :param operation: as botocore's method, ``start_session``.
         :param deadline: of the event loop's clock, in seconds.
+        :param late: gets what is to come, if the caller is cancelled while AWS works: what the call makes there can be undone.
         :raises botocore.exceptions.ClientError: refused for another reason; also botocore's other errors.
+        :raises TurnTooLate: throttled, and its turn would come after the deadline.
         """
         loop = asyncio.get_running_loop()
         action = operation.title().replace("_", "")
@@ -177,18 +186,21 @@ class Identity:
         while True:
             if self._credentials is None:
                 await self.settings()
-            wait = slowed.reserve(loop.time())
+            wait = slowed.reserve(loop.time(), deadline)
+            if wait is None:
+                raise errors.TurnTooLate
             if wait:
                 await asyncio.sleep(wait)
             self.calls[action] = self.calls.get(action, 0) + 1
             sent = loop.time()
             try:
-                answer = await loop.run_in_executor(threads, functools.partial(self._call, service, operation, parameters))
+                answer = await self._in_thread(functools.partial(self._call, service, operation, parameters), late)
             except Exception as error:
-                if errors.is_throttling(error) and loop.time() < deadline:
+                if errors.is_throttling(error):
                     slowed = self._pace("sts", "AssumeRole") if isinstance(error, ServiceFault) else pace
                     slowed.throttle(loop.time(), sent)
-                    continue
+                    if loop.time() < deadline:
+                        continue
                 if not renewed and _may_be_outdated(error):
                     renewed = True
                     continue
@@ -196,6 +208,17 @@ class Identity:
             for limit in {pace, slowed}:
                 limit.succeeded()
             return answer
+
+    @staticmethod
+    async def _in_thread(work: Callable[[], dict[str, Any]], late: Callable[[Answer], None] | None) -> dict[str, Any]:
+        """A thread cannot be cancelled: it is left alone, or does not begin."""
+        running = threads.submit(work)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(running))
+        except asyncio.CancelledError:
+            if not running.cancel() and late is not None:
+                late(asyncio.wrap_future(running))
+            raise
 
     def explain(self, error: BaseException, action: str, resource: str) -> str:
         """A sentence about an error of a call of this identity."""
@@ -219,13 +242,14 @@ class Identity:
             await self.settings()
         return await asyncio.get_running_loop().run_in_executor(threads, self._sign, url)
 
-    async def instances(self, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async def instances(self, parameters: Mapping[str, Any], *, within: float = _EC2_WITHIN) -> list[dict[str, Any]]:
         """EC2's DescribeInstances, in a process of its own; see :mod:`.aws_helper` for the shape.
 
+        :param within: seconds after which the process is ended.
         :raises AwsHelperError: refused, or no answer.
         """
         self.calls["DescribeInstances"] = self.calls.get("DescribeInstances", 0) + 1
-        return await asyncio.get_running_loop().run_in_executor(threads, self._instances, dict(parameters))
+        return await asyncio.get_running_loop().run_in_executor(threads, self._instances, dict(parameters), within)
 
     # In threads
 
@@ -367,7 +391,7 @@ class Identity:
                 raise ServiceFault(f"{nobody}: {error}", error) from error
             raise CredentialsError(f"{nobody}: {error}") from error
 
-    def _instances(self, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def _instances(self, parameters: dict[str, Any], within: float) -> list[dict[str, Any]]:
         with self._lock:
             settings, credentials = self._resolve(), self._credentials
         if credentials is None:
@@ -389,11 +413,11 @@ class Identity:
             "proxies": settings.network.botocore_proxies(settings.address("ec2")),
             "use_fips_endpoint": settings.use_fips,
             "use_dualstack_endpoint": settings.use_dualstack,
-            "retries": {"total_max_attempts": 3, "mode": "standard"},
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
         }
         client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.network.verify}
         question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
-        found: list[dict[str, Any]] = _ask_helper(question, environment, "")["instances"]
+        found: list[dict[str, Any]] = _ask_helper(question, environment, "", timeout=within)["instances"]
         return found
 
     def _session(self, credentials: Any) -> botocore.session.Session:
@@ -494,12 +518,16 @@ def preload() -> None:
     botocore.session.Session().register_component("data_loader", loader)
 
 
-def _ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], context: str) -> dict[str, Any]:
+def _ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], context: str, *, timeout: float = _HELPER_TIMEOUT) -> dict[str, Any]:
     own = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_", "VIRTUAL_ENV"))}  # to find botocore, too
-    done = subprocess.run(
-        [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))], input=json.dumps(question).encode(), env={**environment, **own},
-        capture_output=True, timeout=_HELPER_TIMEOUT, cwd="/", start_new_session=True, check=False,
-    )  # fmt: skip
+    program = [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))]
+    try:
+        done = subprocess.run(
+            program, input=json.dumps(question).encode(), env={**environment, **own},
+            capture_output=True, timeout=timeout, cwd="/", start_new_session=True, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise CredentialsError(f"{context + ': ' if context else ''}no answer within {timeout:.0f} s") from None
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

@@ -35,9 +35,11 @@ class Pace:
         """Seconds between two calls, at present."""
         return self._gap
 
-    def reserve(self, now: float) -> float:
-        """Seconds to wait before the call that is reserved hereby."""
+    def reserve(self, now: float, deadline: float = float("inf")) -> float | None:
+        """Seconds to wait before the call that is reserved hereby; `None`, and nothing is reserved, if its turn is after ``deadline``."""
         start = max(now, self._free_at)
+        if start > max(now, deadline):
+            return None
         self._free_at = start + self._gap
         self.calls += 1
         return start - now

@@ -18,8 +18,10 @@ from ..datachannel.client import ChannelError, SessionClient
 from ..datachannel.events import Closed, ExitCode, Output, Resending
 from ..runner import events as runner_events
 from ..runner.client import PTY, RunnerClient
-from .errors import RequestError, unreachable
+from .documents import Rung
+from .errors import PassingError, RequestError, unreachable
 from .lifecycle import Verdict
+from .output_session import OutputSession
 from .protocol import ErrorKind, FrameType
 from .warm import Fate, WarmNode, Warmth, Way
 from .work import Exec, Get, Put, Work
@@ -41,7 +43,7 @@ class NodeChannel:
     """A runner on a node and what it is doing.
 
     :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
-    :param on_carrier_lost: called when the second session ended, or was given up, while the first goes on.
+    :param on_carrier_wanted: called when work would profit from a second session in the place of one that was lost.
     """
 
     def __init__(
@@ -50,27 +52,33 @@ class NodeChannel:
         runner: RunnerClient,
         warmth: Warmth,
         *,
-        typed: bool,
+        rung: Rung,
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
-        on_carrier_lost: Callable[[NodeChannel], None],
+        on_carrier_wanted: Callable[[NodeChannel], None],
         log: logging.Logger,
     ) -> None:
         self.session = session
         self.runner = runner
+        self.rung = rung
         self.ready: runner_events.Ready | None = None
         self.opened_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._typed = typed
         self._on_lost = on_lost
-        self._on_carrier_lost = on_carrier_lost
         self._log = log
         self._warm = WarmNode(runner, warmth)
-        self._carrier: SessionClient | None = None
+        self.output = OutputSession(
+            runner, session.session_id, read=lambda opened, number: self._task(self._read(opened, number)), changed=lambda: self._wake.set(),
+            is_useful=lambda: self.busy, on_wanted=lambda: on_carrier_wanted(self), log=log,
+        )  # fmt: skip
         self._is_ready: asyncio.Future[runner_events.Ready] = self._loop.create_future()
         self._first_output = asyncio.Event()
         self._works: dict[int, Work] = {}
         self._probed: list[Work] = []
         self._probe: asyncio.TimerHandle | None = None
+        self._reconnecting = False
+        self._missed_at: float | None = None
+        self._starting: list[Work] = []
+        self._unconfirmed: list[Work] = []
         self._wake = asyncio.Event()
         self._last_received = self._last_sent = self._last_work = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,9 +97,9 @@ class NodeChannel:
         try:
             await self.session.open()
         except ChannelError as error:
-            raise unreachable(str(error)) from error
+            raise unreachable(str(error)) if error.permanent else PassingError(str(error)) from error
         self._task(self._read(self.session, PTY))
-        if self._typed:
+        if self.rung.typed:
             await self._first_output.wait()
             while self._loop.time() - self._last_received < _PROMPT_QUIET:
                 await asyncio.sleep(_PROMPT_QUIET / 3)
@@ -101,18 +109,6 @@ class NodeChannel:
         self.opened_at = self._last_work = self._loop.time()
         self._tick()
         return self.ready
-
-    async def attach(self, carrier: SessionClient, number: int) -> None:
-        """Use a second session for the runner's output; if it fails, output goes on by the first."""
-        try:
-            await carrier.open()
-        except ChannelError as error:
-            await carrier.close()
-            self._carrier_lost(number, str(error))
-            return
-        self._log.info("output comes by %s beside %s", carrier.session_id, self.session.session_id)
-        self._carrier = carrier
-        self._task(self._read(carrier, number))
 
     async def close(self) -> None:
         """End the runner and the sessions in order, within some seconds. Works that are left are reported as lost."""
@@ -125,10 +121,7 @@ class NodeChannel:
             except (ChannelError, TimeoutError):
                 pass
         self._end("the connection to the node was closed")
-        closing = [self.session.close()]
-        if self._carrier is not None:
-            closing.append(self._carrier.close())
-        await asyncio.gather(*closing, return_exceptions=True)
+        await asyncio.gather(self.session.close(), self.output.close(), return_exceptions=True)
         for task in self._tasks:
             task.cancel()
 
@@ -145,20 +138,31 @@ class NodeChannel:
         return bool(self._works or self._probed)
 
     @property
+    def missed_at(self) -> float:
+        """Once it is lost: when the node was missed first, on the loop's clock."""
+        return self._loop.time() if self._missed_at is None else self._missed_at
+
+    @property
     def idle_since(self) -> float | None:
         """When its last work ended, on the loop's clock; `None` while it has work."""
         return None if self.busy else self._last_work
 
     def submit(self, work: Work) -> None:
         """Start a work now; or, after a time without a sign from the node, as soon as it gives one."""
-        if self._loop.time() - self._last_received > PROBE_AFTER:
+        if self._ended:
+            self._on_lost(self, "the connection to the node had ended", [work])
+            return
+        now = self._loop.time()
+        if now - self._last_received > PROBE_AFTER:
             self._probed.append(work)
             if self._probe is None:
+                self._missed_at = now
                 self.runner.ping()
                 self._wake.set()
                 self._probe = self._loop.call_later(PROBE_TIMEOUT, self._probe_failed)
         else:
             self._start(work)
+        self.output.wanted()
 
     def _start(self, work: Work) -> None:
         if work.cancelled:
@@ -182,11 +186,22 @@ class NodeChannel:
         work.changed = lambda: self._changed(number)
         work.consumed = lambda count: self._consumed(number, count)
         self._changed(number)
+        if work.tell_start is not None:
+            self._starting.append(work)
+            self._confirm_starts()
         self._wake.set()
+
+    def _confirm_starts(self) -> None:
+        """Whatever was sent before a ping is known to have arrived by its answer. One ping at a time: two without an answer mean silence."""
+        if self._starting and not self._unconfirmed:
+            self._unconfirmed, self._starting = self._starting, []
+            self.runner.ping()
 
     def _changed(self, number: int) -> None:
         """Move input to the runner as far as it may go, and grant the worker as much again."""
-        work = self._works[number]
+        work = self._works.get(number)
+        if work is None:
+            return
         if work.cancelled:
             work.cancelled = False
             self.runner.cancel(number)
@@ -213,6 +228,13 @@ class NodeChannel:
         self._wake.set()
 
     def _probe_failed(self) -> None:
+        now = self._loop.time()
+        reconnected, self._reconnecting = self._reconnecting, self.session.reconnecting
+        left = min(work.silence for work in self._probed) - (now - self.missed_at)
+        if left > 0 and (reconnected or self._reconnecting):
+            # Our own network is away, or the service, or was until just now: a session that comes back is better than a new one.
+            self._probe = self._loop.call_later(min(left, PROBE_TIMEOUT), self._probe_failed)
+            return
         self._probe = None
         waiting, self._probed = self._probed, []
         self._log.info("no sign of life")
@@ -240,21 +262,12 @@ class NodeChannel:
                 continue
             elif isinstance(event, Resending):
                 # Without work it is about acknowledgements that the agent missed: nobody waits for them.
-                if self._works and session is self._carrier:
-                    self._carrier_lost(carrier, "the agent sends again what it could not send before")
-                    self._task(session.close())
+                if self._works:
+                    self.output.lost(session, carrier, "the agent sends again what it could not send before")
             elif not carrier:
                 self._end(self._closed_reason(event))
-            elif session is self._carrier:
-                self._carrier_lost(carrier, event.reason)
-
-    def _carrier_lost(self, number: int, reason: str) -> None:
-        self._log.info("output comes by %s alone: %s", self.session.session_id, reason or "the second session ended")
-        self.runner.carrier_lost(number)
-        self._wake.set()
-        self._carrier = None
-        if not self._ended:
-            self._on_carrier_lost(self)
+            else:
+                self.output.lost(session, carrier, event.reason)
 
     async def _write(self) -> None:
         """Send what the runner client has to say, in pieces, so that the session's own back-pressure works."""
@@ -293,7 +306,7 @@ class NodeChannel:
             if work := self._take(event.id):
                 self._failed(work, event, fate)
         elif isinstance(event, runner_events.Pong):
-            self._probe_answered()
+            self._answered()
         elif isinstance(event, runner_events.Ready):
             if not self._is_ready.done():
                 self._is_ready.set_result(event)
@@ -336,13 +349,20 @@ class NodeChannel:
         self._warm.ended(number)
         return self._works.pop(number, None)
 
-    def _probe_answered(self) -> None:
+    def _answered(self) -> None:
+        """A ping was: the node is there, and knows what was sent before."""
+        started, self._unconfirmed = self._unconfirmed, []
+        for work in started:
+            if work.tell_start is not None:
+                work.tell_start()
         if self._probe is not None:
             self._probe.cancel()
-            self._probe = None
+            self._probe = self._missed_at = None
+            self._reconnecting = False
             waiting, self._probed = self._probed, []
             for work in waiting:
                 self._start(work)
+        self._confirm_starts()
 
     # Time and end
 
@@ -367,10 +387,10 @@ class NodeChannel:
         if self._ended:
             return
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._probe is not None:
-            self._probe.cancel()
+        self.output.end()
+        for timer in (self._timer, self._probe):
+            if timer is not None:
+                timer.cancel()
         if not self._is_ready.done():
             self._is_ready.set_exception(unreachable(reason))
             self._is_ready.exception()  # it may be that nobody waits any more
@@ -378,6 +398,10 @@ class NodeChannel:
         works = [*self._works.values(), *self._probed, *undelivered]
         self._works.clear()
         self._probed.clear()
+        self._starting.clear()
+        self._unconfirmed.clear()
+        for work in works:
+            work.detach()
         self._on_lost(self, reason, works)
 
     def _note_banner(self, data: bytes) -> None:
@@ -412,16 +436,16 @@ class NodeChannel:
     def status(self) -> dict[str, Any]:
         """Figures for people."""
         stats = self.session.stats
-        carrier = self._carrier.stats if self._carrier is not None else None
+        carrier = self.output.session
         return {
             "session": self.session.session_id,
-            "output_session": self._carrier.session_id if self._carrier is not None else None,
+            "output_session": carrier.session_id if carrier is not None else None,
             "running": len(self._works),
             "finished": self.done_count,
             "commands": dict(self._warm.counts),
             "rtt_ms": round(stats.rtt_ms, 2),
             "bytes_sent": stats.bytes_sent,
-            "bytes_received": stats.bytes_received + (carrier.bytes_received if carrier else 0),
+            "bytes_received": stats.bytes_received + (carrier.stats.bytes_received if carrier is not None else 0),
             "retransmissions": stats.retransmissions,
             "reconnects": stats.reconnects,
             "silent_s": round(self._loop.time() - self._last_received, 1),

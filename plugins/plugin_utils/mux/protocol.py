@@ -45,7 +45,7 @@ class FrameType(enum.IntEnum):
 
     HELLO = 1  # version, digest
     OPEN = 2  # options, environment, reason: be connected to a node
-    EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret
+    EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret, tell_start
     PUT = 4  # path, mode, size, sha256
     GET = 5  # path
     INPUT = 6  # bytes for stdin, or of the file
@@ -69,6 +69,7 @@ class FrameType(enum.IntEnum):
     ANSWER = 72  # of STATUS, RESET, STOP, RETIRE
     ERROR = 73  # kind, message
     NOTE = 74  # text for a person at verbosity
+    STARTED = 75  # the node has confirmed an EXEC with tell_start; again, if it is started in another way
 
 
 DATA_TYPES = frozenset(

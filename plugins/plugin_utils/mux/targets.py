@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from . import errors
 from .errors import RequestError, ServiceFault, unreachable
 from .identity import AwsHelperError, CredentialsError, Identity
+from .lookups import Found, Lookup
 from .protocol import ErrorKind
 
 _INSTANCE = re.compile(r"^i-(?:[0-9a-f]{8}|[0-9a-f]{17})$")
@@ -138,24 +140,16 @@ def _no_profile(instance: Mapping[str, Any]) -> str:
 
 
 async def why_not_connected(identity: Identity, node_id: str, deadline: float) -> str:
-    """The reason why Session Manager refuses a node: what EC2 and Systems Manager know about it."""
+    """The reason why Session Manager refuses a node: what EC2 and Systems Manager, asked at once, know about it by the deadline."""
     where = f"in {identity.region} for {identity.label}"
-    known: dict[str, Any] | None = None
-    denied = ""
-    try:
-        parameters: dict[str, Any] = {"Filters": [{"Key": "InstanceIds", "Values": [node_id]}]}
-        page = await identity.call("ssm", "describe_instance_information", deadline=deadline, resource="*", **parameters)
-        known = next(iter(page["InstanceInformationList"]), None)
-    except Exception as error:
-        denied = f" (Systems Manager could not be asked for the reason: {_short(error)})"
-    instance: dict[str, Any] | None = None
-    if node_id.startswith("i-"):
-        try:
-            instance = next(iter(await identity.instances({"InstanceIds": [node_id]})), None)
-        except Exception as error:
-            if errors.error_code(error) in ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"):
-                return f"there is no instance {node_id} {where}: check the id, the region and the account"
-            denied += f" (EC2 could not be asked for its state: {_short(error)})"
+    is_instance = node_id.startswith("i-")
+    (known, denied), (instance, more) = await asyncio.gather(
+        _look_up(identity.lookups.managed, node_id, deadline, "Systems Manager could not be asked for the reason"),
+        _look_up(identity.lookups.instances if is_instance else None, node_id, deadline, "EC2 could not be asked for its state"),
+    )
+    denied += more
+    if is_instance and not instance and not more:
+        return f"there is no instance {node_id} {where}: check the id, the region and the account"
     if instance and instance["state"] != "running":
         reason = f": {instance['reason']}" if instance["reason"] else ""
         return f"the instance {node_id} is {instance['state']}{reason}"
@@ -180,6 +174,19 @@ async def why_not_connected(identity: Identity, node_id: str, deadline: float) -
     if denied:
         return f"{node_id} is not connected to Session Manager {where}{denied}"
     return f"{node_id} is not registered with Systems Manager {where}: check the id, the region and the account"
+
+
+async def _look_up(lookup: Lookup | None, node_id: str, deadline: float, otherwise: str) -> tuple[Found | None, str]:
+    """What is known, and in words why it is not."""
+    if lookup is None:
+        return None, ""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await lookup.find(node_id), ""
+    except TimeoutError:
+        return None, f" ({otherwise}: no answer in time)"
+    except Exception as error:
+        return None, f" ({otherwise}: {_short(error)})"
 
 
 def _short(error: BaseException) -> str:

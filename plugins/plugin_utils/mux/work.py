@@ -91,6 +91,8 @@ class Work:
         """To be called when input was added, or the work was cancelled."""
         self.consumed: Callable[[int], None] = _ignore
         """To be called with the number of output bytes that have left the mux."""
+        self.tell_start: Callable[[], None] | None = None
+        """To be called each time the node has confirmed that it began, if anyone wants to know."""
 
     def take_input(self, limit: int) -> bytes:
         """At most ``limit`` bytes of what the node is to get next; none when it must wait for more, or has all."""
@@ -119,10 +121,15 @@ class Work:
             self._end()
             self.sink.failed(error)
 
-    def _end(self) -> None:
-        self.ended = True
+    def detach(self) -> None:
+        """No channel carries it any more."""
         self.changed = _nothing
         self.consumed = _ignore
+
+    def _end(self) -> None:
+        self.ended = True
+        self.detach()
+        self.tell_start = None
         self.input.clear()
         self.payload = b""
 

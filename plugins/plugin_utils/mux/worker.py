@@ -47,6 +47,7 @@ class WorkerConnection(asyncio.Protocol):
         self._route: SessionRoute | None = None
         self._work: Work | None = None
         self._before_payload: Exec | None = None
+        self._tell_start = False
         self._task: asyncio.Task[None] | None = None
         self._writable = True
         self._unconsumed = 0
@@ -72,12 +73,14 @@ class WorkerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._task is not None:
-            self._task.cancel()
-        if (work := self._work) is not None:
-            self._work = None
-            work.cancel()
-        self._mux.left(self)
+        try:
+            if self._task is not None:
+                self._task.cancel()
+            if (work := self._work) is not None:
+                self._work = None
+                work.cancel()
+        finally:
+            self._mux.left(self)  # a mux that is left by nobody never ends
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -144,6 +147,7 @@ class WorkerConnection(asyncio.Protocol):
         elif kind is FrameType.EXEC:
             if fields.get("needs_tty") and self._route is not None:
                 self._route.needs_tty = True
+            self._tell_start = bool(fields["tell_start"])
             action = Exec(
                 fields["command"], bool(fields["tty"]), bool(fields["takes_input"]), warm=bool(fields["warm"]), secret=bytes.fromhex(fields["secret"])
             )
@@ -195,6 +199,8 @@ class WorkerConnection(asyncio.Protocol):
             raise ProtocolError("a request before OPEN")
         lifecycle = Lifecycle(self._options.reconnection_retries, harmless=harmless)
         work = self._work = Work(action, self, lifecycle, silence=self._options.silence_timeout)
+        if isinstance(action, Exec) and self._tell_start:
+            work.tell_start = self.started
         self._unconsumed = 0
         self._route.submit(work, self._options)
 
@@ -213,6 +219,10 @@ class WorkerConnection(asyncio.Protocol):
 
     def credit(self, count: int) -> None:
         self.send(encode_credit(count))
+
+    def started(self) -> None:
+        """The node has confirmed that the command began."""
+        self.send(encode_json(FrameType.STARTED))
 
     def done(self, kind: FrameType, **fields: object) -> None:
         self._work = None

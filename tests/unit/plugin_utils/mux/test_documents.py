@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,44 @@ def test_a_refusal_is_forgotten_after_a_while_and_by_a_use() -> None:
     assert memory.is_usable("a") and not memory.is_refused("a", 101.0)
     memory.refused("a", 102.0)
     assert not memory.is_usable("a")
+
+
+async def test_one_node_tries_a_document_and_the_others_hear_of_it() -> None:
+    known, calls = Memory(), 0
+
+    async def node() -> str:
+        nonlocal calls
+        await known.learn("own")
+        if known.is_refused("own", 0.0):
+            return "refused"
+        with known.trying("own"):
+            calls += 1
+            await asyncio.sleep(0.05)
+            known.refused("own", 0.0)
+        return "tried"
+
+    assert sorted(await asyncio.gather(*(node() for _turn in range(50)))) == ["refused"] * 49 + ["tried"]
+    assert calls == 1
+
+
+async def test_nobody_waits_long_or_twice_for_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that tries first may be throttled, or look into a black hole."""
+    monkeypatch.setattr(Memory, "FIRST_ANSWER", 0.05)
+    known = Memory()
+
+    async def node() -> None:
+        await known.learn("own")
+        with known.trying("own"):
+            await asyncio.sleep(0.3)
+
+    began = time.monotonic()
+    await asyncio.gather(*(node() for _turn in range(50)))
+    assert time.monotonic() - began < 0.6
+
+
+async def test_what_is_usable_is_waited_for_by_nobody() -> None:
+    known = Memory()
+    with known.trying("own"):
+        known.used("own")
+        async with asyncio.timeout(0.05):
+            await known.learn("own")

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
 
 
@@ -60,3 +62,13 @@ def test_many_refusals_of_one_moment_count_once() -> None:
         many.throttle(10.0, 9.9)
     assert many.gap == one.gap
     assert many.throttled == 50
+
+
+def test_a_turn_after_the_deadline_is_not_taken() -> None:
+    pace = Pace(jitter=lambda: 1.0)
+    assert pace.reserve(10.0, 5.0) == 0.0, "nothing is slow yet"
+    pace.throttle(10.0, 9.0)
+    first = pace.reserve(10.0, 20.0)
+    assert first is not None
+    assert pace.reserve(10.0, 10.0 + first) is None
+    assert pace.reserve(10.0, 20.0) == pytest.approx(first + pace.gap), "what was not taken is left to others"

@@ -1,0 +1,252 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what the option `host` says to a runner that is ready: credentials, the node's id, the ladder of documents, and how long all that is tried."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..datachannel.client import SessionClient
+from ..runner.client import RunnerClient, RunnerSettings
+from ..runner.events import Ready
+from . import errors, targets
+from .documents import Rung, ladder
+from .errors import PassingError, RequestError, ServiceFault, unreachable
+from .identity import CredentialsError, Identity
+from .node_channel import NodeChannel
+from .patience import Patience
+from .protocol import ErrorKind
+from .request import ConnectionOptions
+from .sessions import NodeNotConnected, NodeSessions
+from .tasks import Tasks
+from .warm import Warmth
+from .work import Work
+
+ASK_AFTER = 6.0
+"""Seconds without READY after which AWS is asked whether the node is connected at all."""
+
+RETURNING = 5.0
+"""Seconds in which a node that was connected a moment ago may come back (an agent that restarts) before it counts as unreachable."""
+
+REASON_WITHIN = 2.5
+"""Seconds that the search for the reason may take beyond the time in which a node is to be called unreachable."""
+
+_RECENT = 60.0
+_TARGET_KEPT = 300.0
+_SESSIONS_APART = 0.15
+"""Seconds between the two sessions of a node: agents stall when sessions come at once, and two that both find no `ssm-user` both make one."""
+
+
+class Surroundings(Protocol):
+    """What routes share."""
+
+    log: logging.Logger
+    warmth: Warmth
+    node_locks: dict[tuple[str | None, str], asyncio.Lock]
+    """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
+
+    def make_room(self) -> None:
+        """Called while a node is being opened."""
+
+
+class NodeOpener:
+    """Opens one node, again and again.
+
+    :param tasks: where sessions that are not needed any more are closed.
+    :param on_lost: for :class:`NodeChannel`.
+    :param on_carrier_wanted: for :class:`NodeChannel`.
+    :param client: for :class:`NodeSessions`.
+    """
+
+    def __init__(
+        self,
+        mux: Surroundings,
+        identity: Identity,
+        tasks: Tasks,
+        *,
+        on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
+        on_carrier_wanted: Callable[[NodeChannel], None],
+        client: Callable[..., SessionClient] = SessionClient,
+    ) -> None:
+        self.node_id = ""
+        """Once it is known."""
+        self._mux = mux
+        self._identity = identity
+        self._tasks = tasks
+        self._on_lost = on_lost
+        self._on_carrier_wanted = on_carrier_wanted
+        self._client = client
+        self._log = mux.log
+        self._node_known_at = float("-inf")
+        self._carriers = Tasks()
+
+    def forget_node(self) -> None:
+        """Look for the node again at the next opening."""
+        self._node_known_at = float("-inf")
+
+    async def open(self, options: ConnectionOptions, reason: str, missed_at: float) -> NodeChannel:
+        """A channel that takes work.
+
+        :param missed_at: when the node was missed first that was connected until then.
+        :raises RequestError: it cannot be reached; within ten seconds, unless AWS throttles or the node has been connected just before.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        patience = Patience.of(began, missed_at=missed_at, silence=options.silence_timeout)
+        while True:
+            tried_at = clock()
+            try:
+                if clock() - self._node_known_at > _TARGET_KEPT:
+                    await self._settle()
+                    self.node_id = await targets.resolve(self._identity, options.host, clock() + options.connection_timeout)
+                    self._node_known_at = clock()
+                self._mux.make_room()
+                async with self.lock():
+                    return await self._start_sessions(options, reason)
+            except NodeNotConnected as error:
+                if began - missed_at < _RECENT and clock() + 1.0 - began < RETURNING:
+                    await asyncio.sleep(1.0)
+                    continue
+                self.forget_node()
+                until = max(began + Patience.FRESH, clock() + REASON_WITHIN)
+                raise unreachable(await targets.why_not_connected(self._identity, self.node_id, until)) from error
+            except PassingError:
+                pause = patience.pause(tried_at, clock())
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+
+    def lock(self) -> asyncio.Lock:
+        """Held while sessions are started on the node."""
+        return self._mux.node_locks.setdefault((self._identity.region, self.node_id), asyncio.Lock())
+
+    def replace_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions, *, wanted: Callable[[], bool]) -> None:
+        """Start another output session for a channel, if it is still wanted when its turn comes."""
+
+        async def replace() -> None:
+            async with self.lock():  # held while a channel is opened: it is known then which one is in use
+                if wanted():
+                    await self._start_carrier(channel, reason, options)
+
+        self._carriers.start(replace())
+
+    async def close(self) -> None:
+        """Give up what is being started beside channels."""
+        self._carriers.cancel()
+        await self._carriers.drain()
+
+    # Steps
+
+    async def _settle(self) -> None:
+        """Know region, endpoints and credentials, or say why not."""
+        try:
+            settings = await self._identity.settings()
+        except ServiceFault:
+            raise
+        except (CredentialsError, ValueError) as error:
+            raise unreachable(str(error)) from error
+        except Exception as error:
+            raise unreachable(self._identity.explain(error, "sts:GetCallerIdentity", self._identity.label)) from error
+        if not settings.region:
+            raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
+
+    async def _start_sessions(self, options: ConnectionOptions, reason: str) -> NodeChannel:
+        """The ladder: the first document that can be used."""
+        refused: list[str] = []
+        known = self._identity.documents
+        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
+        for rung in ladder(options.document, options.output_document, options.run_as):
+            mark = f"{rung.document}/{rung.typed}"
+            await known.learn(mark)
+            if known.is_refused(mark, time.monotonic()):
+                refused.append(f"{rung.label}: not usable, as seen before")
+                continue
+            runner = RunnerClient(RunnerSettings(interpreter=options.python, fifo=bool(rung.output_document)))
+            with known.trying(mark):
+                try:
+                    session = await sessions.start(rung.document, {} if rung.typed else {"command": [runner.session_command()]}, reason, options)
+                except Exception as error:
+                    if not _is_about_document(error):
+                        failure = self._start_failed(error, rung)
+                        if isinstance(failure, NodeNotConnected):
+                            known.used(mark)  # it is not the document that is refused
+                        raise failure from error
+                    if errors.is_no_document(error) or "document/" in errors.error_message(error):
+                        known.refused(mark, time.monotonic())
+                    refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
+                    continue
+                known.used(mark)
+            channel = NodeChannel(session, runner, self._mux.warmth, rung=rung, on_lost=self._on_lost, on_carrier_wanted=self._on_carrier_wanted, log=self._log)
+            return await self._connect(channel, sessions, reason, options)
+        raise unreachable(f"no session document can be used on {self.node_id}: " + "; ".join(refused))
+
+    def _start_failed(self, error: BaseException, rung: Rung) -> Exception:
+        if isinstance(error, CredentialsError):
+            return unreachable(str(error))
+        text = self._identity.explain(error, "ssm:StartSession", f"{self.node_id} with {rung.label}")
+        if errors.error_code(error) == "TargetNotConnected":
+            return NodeNotConnected(text)
+        if errors.is_transient(error):
+            return ServiceFault(text, error)
+        return unreachable(text)
+
+    async def _connect(self, channel: NodeChannel, sessions: NodeSessions, reason: str, options: ConnectionOptions) -> NodeChannel:
+        """Wait for the runner; with a second session beside it where the document has one."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + options.connection_timeout
+        ready = loop.create_task(channel.open())
+        carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if channel.rung.output_document else None
+        try:
+            done, _pending = await asyncio.wait([ready], timeout=min(ASK_AFTER, max(0.0, deadline - loop.time())))
+            if not done:
+                if unknown := await sessions.require_connected():
+                    self._log.info("%s: the connection status is not known: %s", self.node_id, unknown)
+                done, _pending = await asyncio.wait([ready], timeout=max(0.0, deadline - loop.time()))
+            if not done:
+                wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
+                raise unreachable(f"the runner on {self.node_id} was not ready within {options.connection_timeout} s{wrote}")
+            self._check_user(await ready, options)
+            if not channel.usable:  # its session's end came right behind
+                raise PassingError(f"the connection to {self.node_id} was lost again at once")
+        except BaseException:
+            ready.cancel()
+            if carrier is not None:
+                carrier.cancel()
+            self._tasks.start(channel.close())
+            raise
+        return channel
+
+    async def _start_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions) -> None:
+        document = channel.rung.output_document
+        if document is None or self._identity.documents.is_refused(document, time.monotonic()):
+            return
+        number, command = channel.runner.open_carrier()
+        await asyncio.sleep(_SESSIONS_APART)
+        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
+        try:
+            session = await sessions.start(document, {"command": [command], **channel.rung.output_parameters}, reason, options)
+        except Exception as error:
+            self._log.info("%s: no fast way for output: %s", self.node_id, self._identity.explain(error, "ssm:StartSession", document))
+            if _is_about_document(error):
+                self._identity.documents.refused(document, time.monotonic())
+            else:
+                channel.output.failed()
+            return
+        await channel.output.attach(session, number)
+
+    def _check_user(self, ready: Ready, options: ConnectionOptions) -> None:
+        wanted = options.run_as
+        if wanted and ready.user != wanted:
+            raise unreachable(
+                f"the session on {self.node_id} runs as {ready.user}, not as {wanted} (option run_as): set Run As in Session Manager's preferences or by"
+                " the tag SSMSessionRunAs, or, for root, create the documents FleetSSM-RootInput and FleetSSM-RootOutput; or use become"
+            )
+
+
+def _is_about_document(error: BaseException) -> bool:
+    """Whether another rung may work: the document is missing, may not be used, or takes no such parameter."""
+    return errors.is_no_document(error) or errors.is_denied(error) or errors.error_code(error) in ("InvalidParameters", "UnsupportedParameter")

@@ -1,0 +1,222 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node's channel, with a real runner: what becomes of works when the node is silent, comes back or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import StartedSession
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import node_channel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.documents import Rung
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Verdict
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.node_channel import NodeChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.warm import Warmth
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Work
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.worker import WorkerConnection
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient, RunnerSettings
+from tests.unit.plugin_utils.mux.local_service import PUBLIC, LocalService, LocalSession, command
+
+
+class Opened:
+    """A channel, and what it reported."""
+
+    def __init__(self, service: LocalService) -> None:
+        self.service = service
+        self.lost: list[tuple[str, list[Work]]] = []
+        self.wanted = 0
+        self.runner = RunnerClient(RunnerSettings(fifo=True))
+        self.session = self.make_session(PUBLIC, self.runner.session_command())
+        self.channel = NodeChannel(
+            self.session, self.runner, Warmth(), rung=Rung(PUBLIC), on_lost=self._lost, on_carrier_wanted=self._wanted, log=logging.getLogger("test")
+        )  # type: ignore[arg-type]
+
+    def make_session(self, document: str, line: str) -> LocalSession:
+        answer = self.service._StartSession({"DocumentName": document, "Parameters": {"command": [line]}})
+        session_id = answer["SessionId"]
+
+        async def terminate() -> None:
+            self.service.open.discard(session_id)
+
+        return LocalSession(self.service, StartedSession(session_id, "", "", ""), terminate=terminate)
+
+    def _lost(self, _channel: NodeChannel, reason: str, works: Sequence[Work]) -> None:
+        self.lost.append((reason, list(works)))
+
+    def _wanted(self, _channel: NodeChannel) -> None:
+        self.wanted += 1
+
+    def run(self, line: str, **values: Any) -> tuple[Work, asyncio.Future[bytes]]:
+        work, output = command(line, **values)
+        self.channel.submit(work)
+        return work, output
+
+
+@pytest_asyncio.fixture
+async def opened() -> AsyncIterator[Opened]:
+    service = LocalService()
+    made = Opened(service)
+    await made.channel.open()
+    yield made
+    await made.channel.close()
+    service.close()
+    assert service.open == set()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence counts after a fraction of a second."""
+    monkeypatch.setattr(node_channel, "PROBE_AFTER", 0.05)
+    monkeypatch.setattr(node_channel, "PROBE_TIMEOUT", 0.3)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_commands(opened: Opened) -> None:
+    outputs = [opened.run(f"echo {number}")[1] for number in range(5)]
+    assert await asyncio.gather(*outputs) == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+async def test_what_is_submitted_to_an_ended_channel_is_reported(opened: Opened) -> None:
+    opened.session.end("the agent restarted")
+    await until(lambda: not opened.channel.usable)
+    work, _output = opened.run("true")
+    assert opened.lost[1:] == [("the connection to the node had ended", [work])]
+    assert not opened.channel.busy
+
+
+async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened) -> None:
+    work, output = opened.run("sleep 30")
+    opened.session.end("the agent restarted")
+    await until(lambda: bool(opened.lost))
+
+    class Mux:
+        left_by = 0
+
+        def left(self, _worker: WorkerConnection) -> None:
+            self.left_by += 1
+
+    worker, mux = WorkerConnection(Mux()), Mux()  # type: ignore[arg-type]
+    worker._mux, worker._work = mux, work  # type: ignore[assignment]
+    work.input += b"more"
+    work.changed()
+    worker.connection_lost(None)
+    assert mux.left_by == 1
+    assert work.lifecycle.lost() is Verdict.UNKNOWN
+    output.cancel()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_session_that_comes_back_serves_what_was_submitted_meanwhile(opened: Opened) -> None:
+    await asyncio.sleep(0.1)
+    opened.session.deaf = opened.session.reconnecting = True
+    _work, output = opened.run("echo back")
+    await asyncio.sleep(1.0)
+    assert opened.lost == []
+    opened.session.reconnecting = False
+    await asyncio.sleep(0.1)
+    opened.session.hear()
+    assert await asyncio.wait_for(output, 5) == b"back\n"
+    assert opened.lost == []
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_session_that_does_not_come_back_is_waited_for_as_long_as_the_node_may_be_silent(opened: Opened) -> None:
+    await asyncio.sleep(0.1)
+    opened.session.deaf = opened.session.reconnecting = True
+    submitted = asyncio.get_running_loop().time()
+    work, _output = opened.run("true", silence=1.0)
+    await until(lambda: bool(opened.lost), 3)
+    assert 0.9 < asyncio.get_running_loop().time() - submitted < 1.5
+    assert opened.lost[0][1] == [work]
+    assert opened.channel.missed_at == pytest.approx(submitted, abs=0.1)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_node_that_is_silent_is_left_at_once(opened: Opened) -> None:
+    await asyncio.sleep(0.1)
+    opened.session.deaf = True
+    work, _output = opened.run("true")
+    await until(lambda: bool(opened.lost), 1)
+    assert opened.lost[0][1] == [work]
+
+
+async def test_a_start_is_told_when_the_node_has_confirmed_it(opened: Opened) -> None:
+    told: list[int] = []
+    opened.session.deaf = True
+    outputs = []
+    for number in range(3):
+        work, output = command("sleep 0.2; echo done")
+        work.tell_start = lambda number=number: told.append(number)  # type: ignore[misc]
+        opened.channel.submit(work)
+        outputs.append(output)
+    await asyncio.sleep(0.5)
+    assert told == []
+    opened.session.hear()
+    assert await asyncio.gather(*outputs) == [b"done\n"] * 3
+    assert 0 in told
+
+    work, output = command("sleep 0.5; echo done")
+    told.clear()
+    work.tell_start = lambda: told.append(output.done())
+    opened.channel.submit(work)
+    await output
+    assert told == [False], "it was told while the command ran"
+
+
+async def output_session(opened: Opened) -> tuple[LocalSession, int]:
+    number, line = opened.runner.open_carrier()
+    return opened.make_session("output", line), number
+
+
+async def test_a_session_for_output_that_comes_too_late_is_closed(opened: Opened) -> None:
+    carrier, number = await output_session(opened)
+    opened.session.end("over")
+    await until(lambda: not opened.channel.usable)
+    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
+    assert carrier.closed
+
+
+async def test_a_session_for_output_is_closed_if_attaching_it_is_cancelled(opened: Opened) -> None:
+    hanging = asyncio.Event()
+
+    async def hang(_session: LocalSession) -> None:
+        hanging.set()
+        await asyncio.sleep(60)
+
+    opened.service.on_open = hang
+    carrier, number = await output_session(opened)
+    attaching = asyncio.create_task(opened.channel.output.attach(carrier, number))  # type: ignore[arg-type]
+    await hanging.wait()
+    attaching.cancel()
+    await asyncio.wait([attaching])
+    assert carrier.closed
+
+
+async def test_a_lost_session_for_output_is_replaced_while_there_is_work(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Replacements, "LONGEST_PAUSE", 0.2)
+    carrier, number = await output_session(opened)
+    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
+    carrier.end("over")
+    await until(lambda: carrier.closed)
+    await asyncio.sleep(0.4)
+    assert opened.wanted == 0, "nobody needs it"
+    _work, output = opened.run("sleep 0.2; echo whole")
+    await until(lambda: opened.wanted == 1)
+    assert await output == b"whole\n"
+    for turn in range(20):
+        opened.channel.output.failed()
+        _work, output = opened.run("sleep 0.25")
+        await output
+        assert opened.wanted <= Replacements.MOST, turn

@@ -1,0 +1,295 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening nodes: how long it takes to say that one is out of reach, what is waited out, and that no session is left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.node_channel import NodeChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Patience, Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session_route import SessionRoute
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Ready
+from tests.unit.plugin_utils.mux.local_service import (
+    PUBLIC,
+    SHELL,
+    LocalService,
+    LocalSession,
+    Refusal,
+    Surroundings,
+    black_hole,
+    command,
+    identity,
+    refusing_endpoint,
+    silent_endpoint,
+)
+
+UNREACHABLE_WITHIN = 10.0
+ENDPOINTS = {"refused": refusing_endpoint, "black hole": black_hole, "silent": silent_endpoint}
+
+
+@pytest.fixture
+def service() -> Iterator[LocalService]:
+    made = LocalService()
+    yield made
+    made.close()
+
+
+def options(number: int = 0, document: str = SHELL, **values: Any) -> ConnectionOptions:
+    return ConnectionOptions(host=f"i-{number:08x}", document=document, **values)
+
+
+def make(who: Identity, service: LocalService | None, surroundings: Surroundings | None = None, **values: Any) -> SessionRoute:
+    return SessionRoute(surroundings or Surroundings(), who, options(**values), service.client if service else SessionClient)
+
+
+async def unreachable(*routes: SessionRoute) -> tuple[list[str], float]:
+    """The messages, and the seconds until the last one."""
+    began = time.monotonic()
+    errors = await asyncio.gather(*(route.open(route._options, "a test") for route in routes), return_exceptions=True)
+    took = time.monotonic() - began
+    assert all(isinstance(error, RequestError) and error.kind == "unreachable" for error in errors), errors
+    for route in routes:
+        await route.close()
+    return [str(error) for error in errors], took
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# Out of reach
+
+
+@pytest.mark.parametrize(("kind", "hosts"), [("refused", 1), ("refused", 5), ("black hole", 5), ("silent", 5)])
+async def test_an_endpoint_that_is_out_of_reach(kind: str, hosts: int) -> None:
+    with ENDPOINTS[kind]() as url:
+        who, surroundings = identity(ssm=url), Surroundings()
+        messages, took = await unreachable(*(make(who, None, surroundings, number=number, document="auto") for number in range(hosts)))
+    assert took < UNREACHABLE_WITHIN
+    assert all(url in message for message in messages)
+
+
+async def test_a_data_channel_whose_endpoint_is_out_of_reach(service: LocalService) -> None:
+    with black_hole() as url:
+        service.rules["StartSession"] = lambda values: {**service._StartSession(values), "StreamUrl": url.replace("http", "ws")}
+        (message,), took = await unreachable(make(identity(ssm=service.url), None))
+    assert took < UNREACHABLE_WITHIN
+    assert "the data channel to 127.0.0.1 cannot be opened" in message
+    assert service.open == set()
+
+
+def not_connected(values: dict[str, Any]) -> None:
+    time.sleep(0.3)
+    raise Refusal("InvalidDocument" if values.get("DocumentName", "").startswith("Fleet") else "TargetNotConnected")
+
+
+async def test_fifty_nodes_that_are_stopped(service: LocalService) -> None:
+    service.rules["StartSession"] = not_connected
+    who, surroundings = identity(ssm=service.url), Surroundings()
+    messages, took = await unreachable(*(make(who, service, surroundings, number=number, document="auto") for number in range(50)))
+    assert took < UNREACHABLE_WITHIN
+    assert messages == [f"the instance i-{number:08x} is stopped" for number in range(50)]
+    assert service.count("StartSession") == 51, "only one finds out that a document does not exist"
+    assert service.count("DescribeInstances") <= 3
+
+
+@pytest.mark.parametrize("kind", ["black hole", "silent"])
+async def test_a_reason_is_given_where_ec2_cannot_be_asked(service: LocalService, kind: str) -> None:
+    service.rules["StartSession"] = not_connected
+    with ENDPOINTS[kind]() as ec2:
+        (message,), took = await unreachable(make(identity(ssm=service.url, ec2=ec2), service))
+    assert took < UNREACHABLE_WITHIN
+    assert "i-00000000 is not connected to Session Manager" in message
+    assert "EC2 could not be asked" in message
+
+
+async def test_a_node_that_was_lost_a_moment_ago_may_come_back(service: LocalService) -> None:
+    who = identity(ssm=service.url)
+    route = make(who, service)
+    await route.open(route._options, "a test")
+    gone_until = time.monotonic() + 2.0
+    service.rules["StartSession"] = lambda values: not_connected(values) if time.monotonic() < gone_until else None
+    service.sessions[-1].end("the agent restarts")
+    await until(lambda: not route.is_open or route.busy)
+    await route.open(route._options, "a test")
+    gone_until = time.monotonic() + 60.0
+    service.sessions[-1].end("the instance is stopped")
+    await asyncio.sleep(0.1)
+    (message,), took = await unreachable(route)
+    assert took < UNREACHABLE_WITHIN
+    assert message == "the instance i-00000000 is stopped"
+
+
+async def test_a_runner_that_is_not_ready_in_time_is_not_tried_again(service: LocalService) -> None:
+    async def never(_session: LocalSession) -> None:
+        await asyncio.sleep(60)
+
+    service.on_open = never
+    (message,), took = await unreachable(make(identity(ssm=service.url), service, connection_timeout=1))
+    assert took < 3
+    assert "was not ready within 1 s" in message
+    assert (service.count("StartSession"), service.open) == (1, set())
+
+
+# Waited out
+
+
+async def test_fifty_nodes_are_opened_together(service: LocalService) -> None:
+    def start(values: dict[str, Any]) -> None:
+        time.sleep(0.1)
+        raise Refusal("InvalidDocument" if values.get("DocumentName", "").startswith("Fleet") else "Denied")
+
+    service.rules["StartSession"] = start
+    who, surroundings = identity(ssm=service.url), Surroundings()
+    _messages, took = await unreachable(*(make(who, service, surroundings, number=number, document="auto") for number in range(50)))
+    assert took < 0.1 * (50 + 50 / 8), "not one after another"
+
+
+async def test_throttling_is_waited_out_and_holds_nobody_else_up(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "FRESH", 0.5)
+    allowed_at = time.monotonic() + 3.0
+
+    def throttle(_values: dict[str, Any]) -> None:
+        if time.monotonic() < allowed_at:
+            raise Refusal("ThrottlingException")
+
+    service.rules["StartSession"] = throttle
+    route = make(identity(ssm=service.url), service)
+    work, output = command("echo patient")
+    route.submit(work, route._options)
+    assert await asyncio.wait_for(output, 20) == b"patient\n"
+    await route.close()
+
+
+async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "FRESH", 0.5)
+    route = make(identity(ssm=service.url), service, silence_timeout=20)
+    await route.open(route._options, "a test")
+    back_at = time.monotonic() + 4.0
+
+    def away(_values: dict[str, Any]) -> None:
+        if time.monotonic() < back_at:
+            raise Refusal("InternalServerError", 500)
+
+    service.rules["StartSession"] = away
+    service.sessions[-1].end("lost")
+    await until(lambda: not route.is_open or route.busy)
+    work, output = command("echo here")
+    route.submit(work, route._options)
+    assert await asyncio.wait_for(output, 15) == b"here\n"
+    await route.close()
+    assert service.open == set()
+
+
+async def test_ready_and_the_end_in_one_moment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that waits goes to another session, and not to one that has ended."""
+    dispatch = NodeChannel._dispatch
+
+    def dispatch_and_end(channel: NodeChannel, event: Any) -> None:
+        dispatch(channel, event)
+        if isinstance(event, Ready) and channel.session is service.sessions[0]:
+            service.sessions[0].end("the agent restarts")
+
+    monkeypatch.setattr(NodeChannel, "_dispatch", dispatch_and_end)
+    route = make(identity(ssm=service.url), service)
+    work, output = command("echo done")
+    route.submit(work, route._options)
+    assert await asyncio.wait_for(output, 15) == b"done\n"
+    assert len(service.sessions) == 2
+    await route.close()
+    assert service.open == set()
+
+
+# Nothing is left
+
+
+def slowly(service: LocalService) -> Callable[[dict[str, Any]], Any]:
+    def start(values: dict[str, Any]) -> Any:
+        time.sleep(0.4)
+        return service._StartSession(values)
+
+    return start
+
+
+async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_started(service: LocalService) -> None:
+    service.rules["StartSession"] = slowly(service)
+
+    async def over(session: LocalSession) -> None:
+        await asyncio.sleep(0.25)
+        session.end("the run-as user does not exist")
+
+    service.on_open = over
+    route = make(identity(ssm=service.url), service, document=PUBLIC)
+    with pytest.raises(RequestError, match="the run-as user does not exist"):
+        await route.open(route._options, "a test")
+    await route.close()
+    assert (len(service.ordered), service.open) == (2, set())
+
+
+@pytest.mark.parametrize("moment", [0.1, 0.7, 1.0])
+@pytest.mark.parametrize("document", [SHELL, PUBLIC])
+async def test_no_session_is_left_if_it_is_closed_while_it_opens(service: LocalService, document: str, moment: float) -> None:
+    service.rules["StartSession"] = slowly(service)
+    route = make(identity(ssm=service.url), service, document=document)
+    opening = asyncio.create_task(route.open(route._options, "a test"))
+    work, output = command("sleep 60")
+    route.submit(work, route._options)
+    await asyncio.sleep(moment)
+    await route.close()
+    assert service.ordered
+    assert service.open == set()
+    with pytest.raises(RequestError):
+        await asyncio.wait_for(output, 1)
+    await asyncio.wait([opening], timeout=1)
+    assert opening.done()
+    opening.exception()
+    assert not route.busy
+
+
+async def test_what_waits_for_its_turn_is_not_started_any_more(service: LocalService) -> None:
+    def throttle(_values: dict[str, Any]) -> None:
+        raise Refusal("ThrottlingException")
+
+    service.rules["StartSession"] = throttle
+    route = make(identity(ssm=service.url), service)
+    opening = asyncio.create_task(route.open(route._options, "a test"))
+    await until(lambda: service.count("StartSession") > 2)
+    began = time.monotonic()
+    await route.close()
+    assert time.monotonic() - began < 1
+    with pytest.raises(RequestError, match="the mux is ending"):
+        await opening
+
+
+async def test_an_output_session_that_always_fails_keeps_nothing_open(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Replacements, "LONGEST_PAUSE", 0.1)
+
+    def no_output(values: dict[str, Any]) -> None:
+        if values["DocumentName"] != PUBLIC:
+            raise Refusal("InternalServerError", 500)
+
+    service.rules["StartSession"] = no_output
+    route = make(identity(ssm=service.url), service, document=PUBLIC, control_persist=0)
+    work, output = command("sleep 2; echo whole")
+    route.submit(work, route._options)
+    assert await asyncio.wait_for(output, 15) == b"whole\n"
+    tries = service.count("StartSession")
+    assert 2 < tries <= 2 + Replacements.MOST
+    await until(lambda: not route.busy, 3)
+    route.close_if_idle(time.monotonic() + 1)
+    await until(lambda: not (route.is_open or route.busy), 5)
+    assert service.open == set()
+    assert service.count("StartSession") == tries
+    await route.close()
