@@ -214,3 +214,20 @@ def test_a_helper_has_no_settings_of_the_mux(lab: Lab, own_connect: Connect, tmp
     settings = config(tmp_path, f"[profile program]\ncredential_process = {shlex.quote(sys.executable)} {shlex.quote(str(program))}\n")
     environment = without_keys(lab, AWS_TEST_KEY=access, AWS_TEST_SECRET=secret, **settings)
     assert own_connect(environment=environment, ansible_ssm_profile="program").execute("hostname") == (0, b"web-1\n", b"")
+
+
+# Services that fail for a moment
+
+
+@pytest.fixture
+def faults(lab: Lab) -> Iterator[Lab]:
+    yield lab
+    lab.clear_faults()
+
+
+@pytest.mark.parametrize("fault", [{"status": 500, "code": "InternalFailure"}, {"status": 400, "code": "Throttling"}], ids=["fails", "throttles"])
+@pytest.mark.parametrize("action", ["sts:AssumeRole", "ssm:DescribeInstanceInformation"])
+def test_a_service_that_fails_twice_makes_no_node_unreachable(faults: Lab, own_connect: Connect, action: str, fault: dict[str, Any]) -> None:
+    faults.fault_calls(action, count=2, **fault)
+    assert own_connect("web-3", ansible_ssm_instance_id="web-3").execute("hostname") == (0, b"web-3\n", b"")
+    assert faults.requests().counts[action] == 3
