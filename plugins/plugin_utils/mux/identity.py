@@ -48,7 +48,7 @@ _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
 _HELPER_TIMEOUT = 60.0
 _THREADS = 8
 _EC2_WITHIN = 9.0
-_API_TIMEOUT = {"connect_timeout": 2, "read_timeout": 7}
+_API_TIMEOUT = {"connect_timeout": 2, "read_timeout": 6}
 """Seconds. An endpoint that cannot be reached must be found out, and said, within ten."""
 
 Answer = asyncio.Future[dict[str, Any]]

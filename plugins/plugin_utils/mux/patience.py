@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 class Patience:
     """Of one opening: whatever happens, it is given up after a certain time, not after a number of tries."""
 
-    FRESH = 8.0
+    FRESH = 7.0
     """Seconds in which faults on the way to a node are met with further tries; it is to be called unreachable within ten."""
 
     began: float

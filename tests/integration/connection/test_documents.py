@@ -113,6 +113,7 @@ def test_a_lost_output_session_loses_no_output_and_is_replaced(lab: Lab, connect
     first = wait_for_output_session()
     lab.client("ssm").terminate_session(SessionId=first)
     assert connection.execute("seq 1 20000") == (0, "".join(f"{number}\n" for number in range(1, 20001)).encode(), b"")
+    connection.execute("sleep 2")  # it is replaced while there is work
     assert wait_for_output_session(other_than=first) != first
     assert connection.execute("seq 1 20000")[1].count(b"\n") == 20000
 

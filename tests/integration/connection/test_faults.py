@@ -4,19 +4,22 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
+from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import Controller, Run, run_mux
+from tests.integration.controller import Controller, Run, mux_processes, run_mux
 from tests.integration.direct import DirectConnection
 from tests.lab import Lab, LabNode
 
@@ -105,6 +108,24 @@ def test_controllers_network_away_for_thirty_seconds(lab: Lab, connect: Connect,
     assert runs(node, "away") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["hang", "cut"])
+def test_a_command_given_while_the_network_is_away(lab: Lab, own_connect: Connect, node: LabNode, mode: str) -> None:
+    """Half a minute without network ends no run, whatever was or was not under way when it began."""
+    mark = f"given-{mode}"
+    connections = [own_connect(name) for name in (node.name, "web-1")]
+    for connection in connections:
+        connection.execute("true")
+    time.sleep(7)  # so that the node must be asked for a sign of life
+    began = time.monotonic()
+    lab.network_away(30, "client", mode=mode)
+    time.sleep(4)
+    assert connections[0].execute(counting(mark, 1)) == WHOLE
+    assert 29 < time.monotonic() - began < 50
+    assert runs(node, mark) == 1
+    assert connections[1].execute("echo there") == (0, b"there\n", b"")
+
+
 def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> None:
     """The time-out is for silence of the channel, not for how long a command takes or is silent."""
     connection = connect(node.name, ansible_ssm_timeout=5)
@@ -166,16 +187,18 @@ def test_agent_killed_hard(connect: Connect, node: LabNode) -> None:
 # Unreachable, at once and with the reason
 
 
-def unreachable(controller: Controller, variables: dict[str, Any]) -> str:
-    """The message of a host that cannot be reached."""
-    controller.hosts({"lost": variables})
-    started = time.monotonic()
-    run: Run = controller.tasks({"name": "ping", "ansible.builtin.ping": {}}, timeout=60)
-    took = time.monotonic() - started
-    result = run.result("ping")
-    assert result.get("unreachable") is True, result
-    assert took < 15, "ten seconds, and Ansible's own start"
-    return str(result["msg"])
+def unreachable(controller: Controller, variables: dict[str, Any], *more: dict[str, Any]) -> str:
+    """The message of a host that cannot be reached; in time, seen from the task. Of ``more`` hosts the same is true at the same time."""
+    hosts = {"lost": variables, **{f"lost-{number}": of_host for number, of_host in enumerate(more)}}
+    controller.hosts(hosts)
+    run: Run = controller.tasks({"name": "ping", "ansible.builtin.ping": {}}, arguments=("--forks", str(len(hosts))), timeout=60)
+    results = {host: result for _unused, host, result in run.tasks()}
+    assert set(results) == set(hosts), run.stderr
+    assert all(result.get("unreachable") is True for result in results.values()), results
+    (task,) = (task["task"] for play in run.report["plays"] for task in play["tasks"])
+    start, end = (datetime.datetime.fromisoformat(task["duration"][moment]) for moment in ("start", "end"))
+    assert (end - start).total_seconds() < 10, task
+    return str(results["lost"]["msg"])
 
 
 @pytest.mark.parametrize(
@@ -193,6 +216,23 @@ def test_nodes_that_cannot_be_reached(lab: Lab, controller: Controller, state: s
     finally:
         if state != "terminated":
             node.terminate()
+
+
+def test_many_dead_hosts_at_once(lab: Lab, own_controller: Controller) -> None:
+    nodes = lab.add(*({"name": f"dead-{number}", "kind": "process", "state": "stopped"} for number in range(8)))
+    try:
+        message = unreachable(own_controller, *(connection_variables(lab, node.node_id) for node in nodes))
+        assert f"the instance {nodes[0].node_id} is stopped" in message
+    finally:
+        for node in nodes:
+            node.terminate()
+
+
+@pytest.mark.parametrize("kind", [refusing_endpoint, black_hole, silent_endpoint])
+def test_an_endpoint_that_is_out_of_reach(lab: Lab, own_controller: Controller, kind: Callable[[], AbstractContextManager[str]]) -> None:
+    with kind() as url:
+        variables = [{**connection_variables(lab, name), "ansible_ssm_endpoint_url": url} for name in ("web-1", "web-2", "db-1")]
+        assert url in unreachable(own_controller, *variables)
 
 
 def test_an_instance_that_does_not_exist(lab: Lab, controller: Controller) -> None:
@@ -243,6 +283,31 @@ def test_control_persist_ends_mux_and_sessions(lab: Lab, own_controller: Control
     own_controller.tasks({"name": "command", "ansible.builtin.command": "true"}).check()
     assert open_sessions(lab) > before
     wait_for(lambda: open_sessions(lab) == before, 15, "sessions stay open after control_persist")
+
+
+def test_openings_that_fail_leave_no_session(lab: Lab, own_controller: Controller) -> None:
+    before = open_sessions(lab)
+    variables = connection_variables(lab, "web-1")
+    assert "runs as ssm-user, not as root" in unreachable(own_controller, {**variables, "ansible_ssm_run_as": "root"})
+    wait_for(lambda: open_sessions(lab) == before, 10, "the session of another user than wanted stays open")
+
+
+def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_controller: Controller) -> None:
+    """What AWS was just starting is terminated; the run goes on by another mux."""
+    before, ended = open_sessions(lab), len(lab.sessions(active=False))
+    names = ["web-1", "web-2", "db-1"]
+    own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_ssm_document="AWS-StartInteractiveCommand")
+    with lab.fault_calls("ssm:StartSession", delay=2.0, count=len(names)):
+        path = own_controller.write_playbook("- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: hostname\n")
+        running = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
+        wait_for(lambda: len(mux_processes(own_controller.home)) == 1, 20, "no mux is started")
+        time.sleep(1.5)
+        assert own_controller.mux("stop").returncode == 0
+        assert len(lab.sessions(active=False)) - ended == len(names), "AWS started each, and each was terminated"
+        running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert own_controller.mux("stop").returncode == 0
+    wait_for(lambda: open_sessions(lab) == before, 5, "a session stays open")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

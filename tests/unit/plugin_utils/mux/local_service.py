@@ -11,12 +11,10 @@ import logging
 import os
 import pty
 import signal
-import socket
 import subprocess
 import threading
-import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -262,35 +260,3 @@ def command(line: str, *, silence: float = 60.0, retries: int = 3) -> tuple[Work
     """A command for a route or a channel, and its output to come."""
     sink = Gathered()
     return Work(Exec(line, tty=False, takes_input=False), sink, Lifecycle(retries), silence=silence), sink.result
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[str]:
-    """The URL of an endpoint that does not even refuse: nobody accepts, and the queue of those who knock is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _turn in range(8):
-            knocking = stack.enter_context(socket.socket())
-            knocking.setblocking(False)
-            knocking.connect_ex(listener.getsockname())
-        time.sleep(0.05)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def silent_endpoint() -> Iterator[str]:
-    """The URL of an endpoint that takes requests and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def refusing_endpoint() -> Iterator[str]:
-    """The URL of an endpoint that refuses connections."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"

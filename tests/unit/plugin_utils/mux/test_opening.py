@@ -19,6 +19,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Pati
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session_route import SessionRoute
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Ready
+from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.unit.plugin_utils.mux.local_service import (
     PUBLIC,
     SHELL,
@@ -26,11 +27,8 @@ from tests.unit.plugin_utils.mux.local_service import (
     LocalSession,
     Refusal,
     Surroundings,
-    black_hole,
     command,
     identity,
-    refusing_endpoint,
-    silent_endpoint,
 )
 
 UNREACHABLE_WITHIN = 10.0
