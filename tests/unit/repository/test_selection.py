@@ -20,9 +20,9 @@ def dry_run(*targets: str) -> str:
 
 
 def selections(*targets: str) -> list[list[str]]:
-    """The arguments of each pytest that ``make`` would run for these targets."""
+    """What each pytest that ``make`` would run for these targets selects: all from its marker on."""
     commands = [shlex.split(line) for line in dry_run(*targets).splitlines() if line.startswith("pytest ")]
-    return [[word for word in command[1:] if word != "-q" and not word.startswith("--junit-xml")] for command in commands]
+    return [[word for word in command[command.index("-m") :] if not word.startswith("--junit-xml")] for command in commands]
 
 
 def test_every_case_is_in_test_or_in_test_long_and_not_in_both():
