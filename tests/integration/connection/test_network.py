@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,12 +166,18 @@ def test_a_ca_bundle_that_cannot_be_read_is_named(lab: Lab, own_connect: Connect
 
 
 def test_a_second_session_that_cannot_be_had_at_once_is_tried_again(lab: Lab, own_connect: Connect) -> None:
-    connection = own_connect()
+    """While there is work: a node that nobody uses needs none."""
+    connection, other = own_connect(), own_connect()
     connection.execute("true")
     first = output_session()
     with lab.fault_calls("ssm:StartSession", status=500, count=1):
         lab.client("ssm").terminate_session(SessionId=first)
-        assert output_session(other_than=first) != first
+        working = threading.Thread(target=other.execute, args=("sleep 8",))
+        working.start()
+        try:
+            assert output_session(other_than=first) != first
+        finally:
+            working.join()
     assert connection.execute("seq 1 100000")[1].count(b"\n") == 100_000
 
 
