@@ -66,8 +66,9 @@ class NodeChannel:
         self._on_lost = on_lost
         self._log = log
         self._warm = WarmNode(runner, warmth)
+        self._wake = asyncio.Event()
         self.output = OutputSession(
-            runner, session.session_id, read=lambda opened, number: self._task(self._read(opened, number)), changed=lambda: self._wake.set(),
+            runner, session.session_id, read=lambda opened, number: self._task(self._read(opened, number)), changed=self._wake.set,
             is_useful=lambda: self.busy, on_wanted=lambda: on_carrier_wanted(self), log=log,
         )  # fmt: skip
         self._is_ready: asyncio.Future[runner_events.Ready] = self._loop.create_future()
@@ -79,7 +80,6 @@ class NodeChannel:
         self._missed_at: float | None = None
         self._starting: list[Work] = []
         self._unconfirmed: list[Work] = []
-        self._wake = asyncio.Event()
         self._last_received = self._last_sent = self._last_work = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -131,7 +131,7 @@ def black_hole() -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         waiting = []
-        for _ in range(4):
+        for _client in range(4):
             client = socket.socket()
             client.setblocking(False)
             client.connect_ex(listener.getsockname())

@@ -24,6 +24,8 @@ if "runner" not in globals():  # else on the node, where this is part of the run
 
 import _socket
 
+keeper = None  # the one Keeper, on the node
+
 WARM = EXTENSION
 MOST_BYTES = 12 << 20  # of parts of payloads held here
 # Memory: the runner has about 10 MB, a zygote 15. With tasks of one kind there is one zygote; with plain and become tasks in turn

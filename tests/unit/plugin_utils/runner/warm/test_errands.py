@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import shutil
 import stat
@@ -23,7 +24,7 @@ from .node import WarmNode
 
 NAME = "ansible-tmp-1795408946.36-1234-98765"
 PLACE = "/tmp/fleet-ssm-errands"
-HOME = Path.home() / ".ansible/tmp" / NAME
+HOME = Path(pwd.getpwuid(os.getuid()).pw_dir, ".ansible/tmp", NAME)
 
 
 def shell(method: str, *args: Any, **options: Any) -> str:
