@@ -33,7 +33,8 @@ def core_source(build: Path = BUILD) -> Path:
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
             (archive,) = Path(scratch).glob("*.tar.gz")
             with tarfile.open(archive) as source:
-                source.extractall(scratch, filter="data")
+                # The first releases of Python 3.11 know no filters.
+                source.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
             (Path(scratch) / folder.name).rename(folder)
     return folder
 

@@ -16,7 +16,7 @@ from tests.lab import Lab
 
 from .test_become import ASKS, PASSWORD, SETUP, under, whoami
 
-VARYING = ("start", "end", "delta", "ansible_job_id", "results_file", "ctime", "mtime", "atime", "inode", "uptime")
+VARYING = ("_original_basename", "start", "end", "delta", "ansible_job_id", "results_file", "ctime", "mtime", "atime", "inode", "uptime")
 """What differs between two runs of the same, whatever runs it."""
 
 MODULES = {
