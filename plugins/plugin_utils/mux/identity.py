@@ -169,12 +169,21 @@ class Identity:
     # Calls
 
     async def call(
-        self, service: str, operation: str, *, deadline: float, resource: str, late: Callable[[Answer], None] | None = None, **parameters: Any
+        self,
+        service: str,
+        operation: str,
+        *,
+        deadline: float,
+        resource: str,
+        late: Callable[[Answer], None] | None = None,
+        waited: Callable[[float], None] | None = None,
+        **parameters: Any,
     ) -> dict[str, Any]:
         """Call AWS in a thread, at the pace that the action allows; throttling is waited out until the deadline.
 
         :param operation: as botocore's method, ``start_session``.
         :param deadline: of the event loop's clock, in seconds.
+        :param waited: told of the seconds that throttling cost, as soon as they are over.
         :param late: gets what is to come, if the caller is cancelled while AWS works: what the call makes there can be undone.
         :raises botocore.exceptions.ClientError: refused for another reason; also botocore's other errors.
         :raises TurnTooLate: throttled, and its turn would come after the deadline.
@@ -193,20 +202,25 @@ class Identity:
                 await asyncio.sleep(wait)
             self.calls[action] = self.calls.get(action, 0) + 1
             sent = loop.time()
+            if waited is not None:
+                waited(wait)
             try:
                 answer = await self._in_thread(functools.partial(self._call, service, operation, parameters), late)
             except Exception as error:
                 if errors.is_throttling(error):
                     slowed = self._pace("sts", "AssumeRole") if isinstance(error, ServiceFault) else pace
                     slowed.throttle(loop.time(), sent)
+                    if waited is not None:
+                        waited(loop.time() - sent)
                     if loop.time() < deadline:
                         continue
                 if not renewed and _may_be_outdated(error):
                     renewed = True
                     continue
                 raise
-            for limit in {pace, slowed}:
-                limit.succeeded()
+            pace.succeeded()
+            if slowed is not pace:
+                slowed.succeeded()
             return answer
 
     @staticmethod

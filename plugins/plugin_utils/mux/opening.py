@@ -106,7 +106,7 @@ class NodeOpener:
                     self._node_known_at = clock()
                 self._mux.make_room()
                 async with self.lock():
-                    return await self._start_sessions(options, reason)
+                    return await self._start_sessions(options, reason, patience)
             except NodeNotConnected as error:
                 if began - missed_at < _RECENT and clock() + 1.0 - began < RETURNING:
                     await asyncio.sleep(1.0)
@@ -114,10 +114,11 @@ class NodeOpener:
                 self.forget_node()
                 until = max(began + Patience.FRESH, clock() + REASON_WITHIN)
                 raise unreachable(await targets.why_not_connected(self._identity, self.node_id, until)) from error
-            except PassingError:
-                pause = patience.pause(tried_at, clock())
+            except PassingError as error:
+                pause = patience.pause(tried_at, clock(), answered=errors.http_status(error) > 0)
                 if pause is None:
                     raise
+                self._log.info("%s is tried again in %.1f s: %s", self.node_id or options.host, pause, error)
                 await asyncio.sleep(pause)
 
     def lock(self) -> asyncio.Lock:
@@ -154,11 +155,11 @@ class NodeOpener:
         if not settings.region:
             raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
 
-    async def _start_sessions(self, options: ConnectionOptions, reason: str) -> NodeChannel:
+    async def _start_sessions(self, options: ConnectionOptions, reason: str, patience: Patience) -> NodeChannel:
         """The ladder: the first document that can be used."""
         refused: list[str] = []
         known = self._identity.documents
-        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
+        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client, waited=patience.waited)
         for rung in ladder(options.document, options.output_document, options.run_as):
             mark = f"{rung.document}/{rung.typed}"
             await known.learn(mark)

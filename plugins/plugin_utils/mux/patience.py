@@ -17,20 +17,31 @@ class Patience:
     FRESH = 7.0
     """Seconds in which faults on the way to a node are met with further tries; it is to be called unreachable within ten."""
 
+    AT_LEAST = 3
+    """Further tries after faults that AWS itself has answered: it is within reach, however long the queue of calls is."""
+
     began: float
     until: float
     _tries: int = field(default=0, init=False)
+    _waited: float = field(default=0.0, init=False)
 
     @classmethod
     def of(cls, now: float, *, missed_at: float, silence: float) -> Patience:
         """A node that was connected may be away for as long as it may be silent, since it was missed first."""
         return cls(now, max(now + cls.FRESH, missed_at + silence))
 
-    def pause(self, tried_at: float, now: float) -> float | None:
+    def waited(self, seconds: float) -> None:
+        """So long AWS let nothing through, for its limit of calls: that is waited out, and does not count."""
+        self.began += seconds
+        self.until += seconds
+        self._waited += seconds
+
+    def pause(self, tried_at: float, now: float, *, answered: bool = False) -> float | None:
         """Seconds to wait after the try that began at ``tried_at``. `None`: the next one, if it took as long, would end too late."""
         self._tries += 1
+        took, self._waited = now - tried_at - self._waited, 0.0
         pause = min(0.2 * 2.0 ** min(self._tries, 10), max(1.0, (now - self.began) / 4))
-        return pause if now + pause + (now - tried_at) <= self.until else None
+        return pause if (answered and self._tries <= self.AT_LEAST) or now + pause + took <= self.until else None
 
 
 class Replacements:

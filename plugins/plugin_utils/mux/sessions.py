@@ -32,13 +32,23 @@ class NodeSessions:
     """Those of one node, by one identity.
 
     :param client: makes the data channel of a session that was started.
+    :param waited: for :meth:`Identity.call`, of StartSession.
     """
 
-    def __init__(self, identity: Identity, node_id: str, tasks: Tasks, client: Callable[..., SessionClient] = SessionClient) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        node_id: str,
+        tasks: Tasks,
+        client: Callable[..., SessionClient] = SessionClient,
+        *,
+        waited: Callable[[float], None] | None = None,
+    ) -> None:
         self.node_id = node_id
         self._identity = identity
         self._tasks = tasks
         self._client = client
+        self._waited = waited
 
     async def start(self, document: str, parameters: Mapping[str, list[str]], reason: str, options: ConnectionOptions) -> SessionClient:
         """StartSession. The data channel is yet to be opened, and to be closed in any case."""
@@ -48,7 +58,9 @@ class NodeSessions:
         if parameters:
             request["Parameters"] = dict(parameters)
         deadline = asyncio.get_running_loop().time() + THROTTLING_PATIENCE
-        answer = await self._identity.call("ssm", "start_session", deadline=deadline, resource=self.node_id, late=self._undo, **request)
+        answer = await self._identity.call(
+            "ssm", "start_session", deadline=deadline, resource=self.node_id, late=self._undo, waited=self._waited, **request
+        )
         session_id = answer["SessionId"]
         return self._client(
             StartedSession(session_id, answer["StreamUrl"], answer["TokenValue"], self.node_id),

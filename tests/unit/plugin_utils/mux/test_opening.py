@@ -171,6 +171,26 @@ async def test_throttling_is_waited_out_and_holds_nobody_else_up(service: LocalS
     await route.close()
 
 
+async def test_time_that_throttling_takes_is_not_that_of_faults(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "FRESH", 1.0)
+    monkeypatch.setattr(Patience, "AT_LEAST", 0)
+    allowed_at = time.monotonic() + 2.0
+    faults = iter([True])
+
+    def throttle_and_fail(_values: dict[str, Any]) -> None:
+        if time.monotonic() < allowed_at:
+            raise Refusal("ThrottlingException")
+        if next(faults, False):
+            raise Refusal("InternalServerError", 500)
+
+    service.rules["StartSession"] = throttle_and_fail
+    route = make(identity(ssm=service.url), service)
+    work, output = command("echo patient")
+    route.submit(work, route._options)
+    assert await asyncio.wait_for(output, 20) == b"patient\n"
+    await route.close()
+
+
 async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patience, "FRESH", 0.5)
     route = make(identity(ssm=service.url), service, silence_timeout=20)

@@ -32,6 +32,19 @@ def test_a_node_that_was_connected_is_waited_for_as_long_as_it_may_be_silent() -
     assert end(Patience.of(100.0, missed_at=30.0, silence=60), 100.0, 2.0) - 100.0 <= Patience.FRESH
 
 
+def test_throttling_does_not_count() -> None:
+    patience = Patience.of(100.0, missed_at=NEVER, silence=60)
+    patience.waited(50.0)
+    for _turn in range(3):
+        assert (patience.pause(152.0, 152.0) or 9.0) <= 1.0, "two seconds are gone"
+    assert patience.pause(152.0, 156.0) is None
+
+
+def test_faults_that_aws_has_answered_are_met_with_some_tries_however_late() -> None:
+    patience = Patience.of(100.0, missed_at=NEVER, silence=60)
+    assert [patience.pause(100.0, 150.0, answered=True) is None for _turn in range(Patience.AT_LEAST + 1)] == [False] * Patience.AT_LEAST + [True]
+
+
 def losses(replacements: Replacements, now: float, until: float) -> list[float]:
     """When something was started in place of what was lost again at once."""
     started = []
