@@ -35,7 +35,7 @@ LATER := -m slow
 
 CHECKS := ruff mypy docs ansible-lint sanity unit integration molecule
 
-.PHONY: help venv demo lab test test-long test-agent lint bench unit sanity ansible-lint mypy ruff docs integration molecule constraints clean
+.PHONY: help venv demo lab test test-long test-agent lint bench unit sanity ansible-lint mypy ruff docs integration molecule constraints options clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ $(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.t
 
 constraints: $(READY) ## pin what is installed in .venv now (after a change of requirements-dev.txt)
 	@pip freeze --exclude setuptools > $(CONSTRAINTS)
+
+options: $(READY) ## write anew what workers read of the connection plugin's options (after a change of their documentation)
+	@python tests/tools/connection_options.py
 
 clean: ## remove what was built, except .venv and collections/
 	rm -rf $(BUILD) tests/output .hypothesis .pytest_cache .mypy_cache .ruff_cache .ansible

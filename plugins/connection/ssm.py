@@ -80,11 +80,17 @@ from ansible.module_utils.common.text.converters import to_bytes, to_native, to_
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils import bytecode
+
+bytecode.use()
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils import connection_options
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError, MuxGone
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import LARGEST_PAYLOAD, ErrorKind, FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 
+connection_options.register(__name__)
 display = Display()
 
 _ERRORS: dict[ErrorKind, type[AnsibleError]] = {
