@@ -35,17 +35,25 @@ class Runner:
     def __init__(self, folder: Path, lab: Lab, network: Network, nodes: Sequence[BenchNode]) -> None:
         self._folder, self._lab, self._network, self._nodes = folder, lab, network, nodes
         self._runs = itertools.count(1)
+        self._with_sessions: dict[str, Transport] = {}
         (folder / "random-20").write_bytes(os.urandom(20 * MEGABYTES))
         (folder / "template.j2").write_text("{% for number in range(20) %}{{ run }} {{ number }}\n{% endfor %}", encoding="utf-8")
 
     def prepare(self, transport: Transport) -> None:
         """Make on each node what workloads expect there; connects as well."""
         self._play(transport, Workload("prepare", PREPARE), self._nodes, become=False)
+        if transport.on_session:
+            self._with_sessions[transport.name] = transport
 
     def measure(self, transport: Transport, workload: Workload, *, become: bool = False, latency_ms: int = 0) -> Sample:
         """One run of a workload."""
         nodes = self._nodes[: workload.hosts]
         self._network.latency = 0.0
+        if transport.on_session:
+            for other in self._with_sessions.values():
+                if other is not transport:
+                    other.forget()  # its processes on the nodes could not be told from this one's
+            self._with_sessions[transport.name] = transport
         if workload.connected:
             self._play(transport, COMMAND, nodes, become=become)
         else:

@@ -45,7 +45,7 @@ class Transport:
 
     def background(self) -> list[psutil.Process]:
         """What it has running on the controller between plays."""
-        return processes.background(str(self.home))
+        return processes.background(f"{self.home}/")
 
     def forget(self) -> None:
         """End what stays between plays."""
