@@ -17,7 +17,7 @@ class Patience:
     FRESH = 7.0
     """Seconds in which faults on the way to a node are met with further tries; it is to be called unreachable within ten."""
 
-    AT_LEAST = 3
+    AT_LEAST = 5
     """Further tries after faults that AWS itself has answered: it is within reach, however long the queue of calls is."""
 
     began: float
