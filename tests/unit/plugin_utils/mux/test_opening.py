@@ -193,6 +193,7 @@ async def test_time_that_throttling_takes_is_not_that_of_faults(service: LocalSe
 
 async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patience, "FRESH", 0.5)
+    monkeypatch.setattr(Patience, "AT_LEAST", 0)
     route = make(identity(ssm=service.url), service, silence_timeout=20)
     await route.open(route._options, "a test")
     back_at = time.monotonic() + 4.0
@@ -222,7 +223,7 @@ async def test_ready_and_the_end_in_one_moment(service: LocalService, monkeypatc
 
     monkeypatch.setattr(NodeChannel, "_dispatch", dispatch_and_end)
     route = make(identity(ssm=service.url), service)
-    work, output = command("echo done")
+    work, output = command("echo done", retries=0)
     route.submit(work, route._options)
     assert await asyncio.wait_for(output, 15) == b"done\n"
     assert len(service.sessions) == 2
