@@ -76,10 +76,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _measured(transport: Transport, workload: Workload, latency_ms: int) -> bool:
-    """Public documents matter where a session starts; all else is the same session."""
-    if workload.peers is not None and (latency_ms or transport.name not in workload.peers):
-        return False
+def _measured(transport: Transport, workload: Workload, latency_ms: int, round_: int) -> bool:
+    """Public documents matter where a session starts; all else is the same session. A fleet is compared with ssh alone, once."""
+    if workload.fleet:
+        return transport.name in ("ssh", "session") and not latency_ms and not round_
     return transport.name != "session_public" or workload.name in ("first", "empty1")
 
 
@@ -91,7 +91,7 @@ def _measure(plan: Plan, runner: Runner, transports: Sequence[Transport]) -> dic
                 # Each transport comes first once, so that none always meets a warm or a tired machine.
                 turn = round_ % len(transports)
                 for transport in (*transports[turn:], *transports[:turn]):
-                    if not _measured(transport, workload, latency):
+                    if not _measured(transport, workload, latency, round_):
                         continue
                     sample = runner.measure(transport, workload, become=become, latency_ms=latency)
                     samples[Key(transport.name, workload.name, become, latency, workload.hosts)].append(sample)

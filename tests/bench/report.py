@@ -55,8 +55,8 @@ def table(results: Results) -> str:
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     lines = [
-        f"Medians of at least {min(row.runs for row in results.rows)} interleaved runs on {results.date}: {machine['cpu']}, {machine['cores']} cores,",
-        f"Linux {machine['kernel']}; {versions}. Latency is one way.",
+        f"Medians of {max(row.runs for row in results.rows)} interleaved runs (20 and 50 hosts: one run) on {results.date}:",
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}. Latency is one way.",
         "",
         "| | latency | " + " | ".join(title for _name, title in shown) + " |",
         "|---|---|" + "---:|" * len(shown),

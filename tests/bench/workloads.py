@@ -23,7 +23,11 @@ class Workload:
     become: tuple[bool, ...] = (False,)
     connected: bool = True  #: what stays between plays (mux, ssh master) is up and connected when the play starts; else nothing is
     counted: int | None = None  #: tasks for the marginal time if not those of the play
-    peers: tuple[str, ...] | None = None  #: transports to compare, and at no latency only, where all of them would take hours; all if None
+
+    @property
+    def fleet(self) -> bool:
+        """Whether it has so many hosts, and hence tasks, that one run says enough and several would take hours."""
+        return self.hosts >= 20
 
     @property
     def task_count(self) -> int:
@@ -68,14 +72,8 @@ PREPARE: tuple[Task, ...] = (
 #: The least that needs a connection.
 COMMAND = Workload("first_connected", _commands(1))
 
-#: Who is measured with many hosts.
-FLEET_PEERS = ("ssh", "session")
-
 #: Plays without a task on a node: what Ansible itself takes with so many hosts.
-EMPTY = {
-    hosts: Workload(f"empty{hosts}", ({"ansible.builtin.meta": "noop"},), hosts=hosts, counted=0, peers=None if hosts < 20 else FLEET_PEERS)
-    for hosts in (1, 5, 20, 50)
-}
+EMPTY = {hosts: Workload(f"empty{hosts}", ({"ansible.builtin.meta": "noop"},), hosts=hosts, counted=0) for hosts in (1, 5, 20, 50)}
 
 WORKLOADS = {
     workload.name: workload
@@ -83,11 +81,11 @@ WORKLOADS = {
         *EMPTY.values(),
         Workload("mix", _mix(), become=(False, True)),
         Workload("commands5x10", _commands(10), hosts=5),
-        Workload("commands50x10", _commands(10), hosts=50, peers=FLEET_PEERS),
+        Workload("commands50x10", _commands(10), hosts=50),
         Workload("first", _commands(1), connected=False),
         COMMAND,
         Workload("stdout5", STDOUT_5),
         Workload("copy20", COPY_20),
-        Workload("stdout20x5", STDOUT_5, hosts=20, peers=FLEET_PEERS),
+        Workload("stdout20x5", STDOUT_5, hosts=20),
     )
 }
