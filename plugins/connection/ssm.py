@@ -82,13 +82,12 @@ from ansible.utils.display import Display
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils import bytecode
 
-bytecode.use()
-
-from ansible_collections.fleet.ssm.plugins.plugin_utils import connection_options
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError, MuxGone
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import LARGEST_PAYLOAD, ErrorKind, FrameType
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
+with bytecode.kept():
+    from ansible_collections.fleet.ssm.plugins.plugin_utils import connection_options
+    from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.client import SILENCE_MARGIN, Exchange, MuxClient, MuxError, MuxGone
+    from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation, EscalationError
+    from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import LARGEST_PAYLOAD, ErrorKind, FrameType
+    from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 
 connection_options.register(__name__)
 display = Display()

@@ -8,8 +8,9 @@ each task: 25 ms of compiling for a task that takes 100. With this, Python keeps
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from types import ModuleType
@@ -27,7 +28,12 @@ class _Finder(MetaPathFinder):
         return next((spec for spec in specs if spec is not None and spec.loader is not None), None)
 
 
-def use() -> None:
-    """For all imports from now on."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """For the imports within."""
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
