@@ -18,7 +18,6 @@ RESULTS := $(BUILD)/results
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
-export PYTHONDONTWRITEBYTECODE := 1
 # pip would name the package index it uses in every log.
 export PIP_QUIET := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

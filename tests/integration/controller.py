@@ -106,7 +106,6 @@ class Controller:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_HOST_KEY_CHECKING": "0",
-            "PYTHONDONTWRITEBYTECODE": "1",
             **environment,
         }
 

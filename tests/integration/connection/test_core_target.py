@@ -29,15 +29,27 @@ def as_root(own_documents: None, own_controller: Controller) -> Controller:
     return own_controller
 
 
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "no-pipelining"])
+USERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "as-ssm-user": ("controller", {}),
+    "become": ("controller", {"ansible_become": True}),
+    "as-root": ("as_root", {"ansible_ssm_run_as": "root"}),
+}
+SOON = {("as-ssm-user", True), ("become", False), ("as-root", True)}
+"""Each user and both ways in the first run; all of them in the long one."""
+
+
 @pytest.mark.parametrize(
-    ("fixture", "variables"),
-    [("controller", {}), ("controller", {"ansible_become": True}), ("as_root", {"ansible_ssm_run_as": "root"})],
-    ids=["as-ssm-user", "become", "as-root"],
+    ("user", "pipelining"),
+    [
+        pytest.param(user, way, id=f"{user}-{'' if way else 'no-'}pipelining", marks=() if (user, way) in SOON else pytest.mark.slow)
+        for user in USERS
+        for way in (True, False)
+    ],
 )
 def test_connection_target(
-    lab: Lab, request: pytest.FixtureRequest, target: Path, tmp_path: Path, fixture: str, variables: dict[str, Any], pipelining: bool
+    lab: Lab, request: pytest.FixtureRequest, target: Path, tmp_path: Path, user: str, pipelining: bool
 ) -> None:
+    fixture, variables = USERS[user]
     controller: Controller = request.getfixturevalue(fixture)
     group = {
         "hosts": {f"ssm-{state}": {"ansible_pipelining": state == "pipelining"} for state in ["pipelining" if pipelining else "no-pipelining"]},

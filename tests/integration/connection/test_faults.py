@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -133,6 +134,7 @@ def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> No
     assert runs(node, "long") == 1
 
 
+@pytest.mark.slow
 def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None:
     lab.throttle("ssm:StartSession", rate=1, burst=1)
     lab.fault_calls("ssm:*", status=500, ratio=0.3)
@@ -228,7 +230,7 @@ def test_many_dead_hosts_at_once(lab: Lab, own_controller: Controller) -> None:
             node.terminate()
 
 
-@pytest.mark.parametrize("kind", [refusing_endpoint, black_hole, silent_endpoint])
+@pytest.mark.parametrize("kind", [refusing_endpoint, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (black_hole, silent_endpoint))])
 def test_an_endpoint_that_is_out_of_reach(lab: Lab, own_controller: Controller, kind: Callable[[], AbstractContextManager[str]]) -> None:
     with kind() as url:
         variables = [{**connection_variables(lab, name), "ansible_ssm_endpoint_url": url} for name in ("web-1", "web-2", "db-1")]
@@ -301,13 +303,19 @@ def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_co
     before, ended = open_ids(lab), len(lab.sessions(active=False))
     names = ["web-1", "web-2", "db-1"]
     own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_ssm_document="AWS-StartInteractiveCommand")
-    with lab.fault_calls("ssm:StartSession", delay=2.0, count=len(names)):
+
+    def asked() -> bool:
+        if not mux_processes(own_controller.home):
+            return False
+        asking = json.loads(own_controller.mux("status", "--json").stdout)["identities"]
+        return sum(who["api_calls"].get("StartSession", 0) for who in asking) == len(names)
+
+    with lab.fault_calls("ssm:StartSession", delay=4.0, count=len(names)):
         path = own_controller.write_playbook("- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: hostname\n")
         running = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
-        wait_for(lambda: len(mux_processes(own_controller.home)) == 1, 20, "no mux is started")
-        time.sleep(1.5)
+        wait_for(asked, 20, "AWS is not asked for sessions")
         assert own_controller.mux("stop").returncode == 0
-        assert len(lab.sessions(active=False)) > ended, "AWS started some, and they were terminated"
+        assert len(lab.sessions(active=False)) == ended + len(names), "AWS started each, and each was terminated"
         running.communicate(timeout=60)
     assert running.returncode == 0
     assert own_controller.mux("stop").returncode == 0
