@@ -135,7 +135,8 @@ def test_cancelled_and_refused_at_once_is_not_started_anew(node: WarmNode, tmp_p
     node.client.stdin_eof(id_)
     node.queue()
     node.client.cancel(id_)
-    assert code(node.wait(id_)) == "ECANCELED"
+    result = node.wait(id_)
+    assert code(result) == "ECANCELED" or result.rc == 143, "cancelled before, or while, the new interpreter started"
     assert not (tmp_path / "ran").exists()
 
 
