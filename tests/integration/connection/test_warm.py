@@ -266,6 +266,7 @@ def test_repeated_tasks_are_short_on_the_wire(both: Controller) -> None:
     assert counts(both)["warm"] == 11
 
 
+@pytest.mark.slow
 def test_memory_on_the_node(lab: Lab, both: Controller) -> None:
     """All processes of a session, in steady use with become: at most 25 MB, of which the runner and its interpreter have the most."""
     both.tasks(*EVERY_DAY[6:10], {"name": "many", "ansible.builtin.command": "true", "loop": list(range(5))}, become=True).check()
