@@ -27,8 +27,8 @@ export ANSIBLE_NOCOLOR := 1
 endif
 
 # Every case is either not slow (unit, integration) or slow (test-long); tests/unit/repository/test_selection.py watches that.
-# Several workers, each with a lab of its own: most of the time they wait. A file's cases stay together, as they share what they set up.
-PYTEST := pytest -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadfile --no-loadscope-reorder
+# A worker for each core, with a lab of its own. A file's cases stay together, as they share what they set up.
+PYTEST := pytest -q -n $$(getconf _NPROCESSORS_ONLN) --dist loadfile --no-loadscope-reorder
 SOON := -m "not slow"
 LATER := -m slow
 
