@@ -16,6 +16,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts impor
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import Collected, collect
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection
+from tests import endpoints
 from tests.integration.inventory.conftest import ROLE, Inventory
 from tests.lab import Lab
 
@@ -126,19 +127,9 @@ def test_credential_processes_run_side_by_side(config: Path, tmp_path: Path) -> 
 
 @pytest.fixture
 def black_hole() -> Iterator[str]:
-    """The URL of an address that answers no attempt to connect: its queue is full."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting = []
-        for _client in range(4):
-            client = socket.socket()
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-            waiting.append(client)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for client in waiting:
-            client.close()
+    """The URL of an address that answers no attempt to connect."""
+    with endpoints.black_hole() as url:
+        yield url
 
 
 def test_what_cannot_be_reached_costs_seconds(config: Path, black_hole: str) -> None:
