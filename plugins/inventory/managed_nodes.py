@@ -282,12 +282,12 @@ from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.vars import combine_vars
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, OptionError, as_list, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, OptionError, as_list, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS, Node
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.expressions import NotPlainError, look_up, paths_read, plain_path, signature
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS, Node
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.surroundings import surroundings
 
 try:
@@ -407,10 +407,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Nodes with the number of their account, and whether every account and region answered."""
         # Only now: botocore takes longer to import than a cached inventory takes altogether.
         from ansible_collections.amazon.aws.plugins.module_utils.botocore import check_sdk_version_supported
-        from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.network import Network, NetworkError
-        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
-        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import collect
-        from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import merge
+        from ansible_collections.fleet.ssm.plugins.module_utils.clients import ClientPool
+        from ansible_collections.fleet.ssm.plugins.module_utils.collect import collect
+        from ansible_collections.fleet.ssm.plugins.module_utils.network import Network, NetworkError
+        from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 
         check_sdk_version_supported(warn=self.display.warning)
         workers = max(1, self.get_option("max_workers"))

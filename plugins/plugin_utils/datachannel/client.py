@@ -26,10 +26,10 @@ with suppress(ImportError):  # ansible-test imports this without it; the mux loo
     from websockets.asyncio.client import ClientConnection, connect
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidProxyStatus, InvalidStatus, InvalidURI
 
+from ...module_utils.network import Network, NetworkError, without_credentials
 from .channel import DataChannel
 from .events import Closed, DataKeyNeeded, Event, ExitCode, Output, Resending
 from .handshake import CLIENT_VERSION
-from .network import Network, NetworkError, without_credentials
 from .settings import ChannelSettings
 
 SessionEvent = Output | ExitCode | Closed | Resending

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .accounts import OptionError
-from .nodes import FIELDS, Node
+from ...module_utils.accounts import OptionError
+from ...module_utils.nodes import FIELDS, Node
 
 #: Evaluates a Jinja expression, or a template if it has braces, with these variables.
 Evaluate = Callable[[str, Mapping[str, Any]], Any]

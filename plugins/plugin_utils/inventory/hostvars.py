@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .accounts import DEFAULT_SESSION_NAME, Account, OptionError
-from .nodes import Node
+from ...module_utils.accounts import DEFAULT_SESSION_NAME, Account, OptionError
+from ...module_utils.nodes import Node
 
 CONNECTION = "fleet.ssm.ssm"
 

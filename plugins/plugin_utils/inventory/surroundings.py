@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .accounts import Account
+from ...module_utils.accounts import Account
 
 #: Temporary by nature or told apart by the key's id; and no secret is wanted here.
 _SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"})

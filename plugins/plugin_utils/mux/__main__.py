@@ -12,8 +12,8 @@ if not __package__:  # run by its path: make the folders above it packages, with
     _here = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0] or ".").resolve() == _here:
         del sys.path[0]  # its modules are no top-level ones
-    sys.path.insert(0, str(_here.parents[1]))
-    __package__ = f"{_here.parent.name}.{_here.name}"
+    sys.path.insert(0, str(_here.parents[2]))
+    __package__ = ".".join((*(folder.name for folder in reversed(_here.parents[:2])), _here.name))
     __spec__ = None  # it would contradict that
     import importlib
 

@@ -2,23 +2,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one place where errors of AWS become words: the resource, what is missing, and what to do.
 
-botocore's exceptions are read by their ``response`` and names, so this module needs no botocore itself.
+How AWS's answers are told apart is in ``module_utils/aws_errors.py``.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ...module_utils.aws_errors import (
+    UNKNOWN_KEY_CODES,
+    error_code,
+    error_message,
+    http_status,
+    is_denied,
+    is_expired,
+    is_throttling,
+    is_transient,
+)
 from .protocol import ErrorKind
 
-THROTTLING_CODES = frozenset(
-    ("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException", "TooManyRequestsException",
-     "RequestLimitExceeded", "SlowDown", "PriorRequestNotComplete", "EC2ThrottledException", "BandwidthLimitExceeded", "LimitExceededException")
-)  # fmt: skip
-EXPIRED_CODES = frozenset(("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"))
-UNKNOWN_KEY_CODES = frozenset(("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "AuthFailure", "InvalidSignatureException"))
-DENIED_CODES = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedAccess"))
+__all__ = [
+    "NO_DOCUMENT_CODES", "UNKNOWN_KEY_CODES", "PassingError", "RequestError", "ServiceFault", "TurnTooLate", "error_code", "error_message", "explain",
+    "http_status", "is_denied", "is_expired", "is_no_document", "is_throttling", "is_transient", "unreachable",
+]  # fmt: skip
+
 NO_DOCUMENT_CODES = frozenset(("InvalidDocument", "InvalidDocumentVersion", "DocumentNotFound"))
 
 _DENIED_ACTION = re.compile(r"not authorized to perform:? ?:?\s*([a-z0-9-]+:[A-Za-z]+)")
@@ -63,60 +71,11 @@ def unreachable(message: str) -> RequestError:
     return RequestError(ErrorKind.UNREACHABLE, message)
 
 
-def _origin(error: BaseException) -> BaseException:
-    return error.cause if isinstance(error, ServiceFault) else error
-
-
-def _response(error: BaseException) -> dict[str, Any] | None:
-    """What AWS answered; `None` if it did not."""
-    response = getattr(_origin(error), "response", None)
-    return response if isinstance(response, dict) else None
-
-
-def error_code(error: BaseException) -> str:
-    """AWS's code of a botocore ClientError; empty for other exceptions."""
-    return str((_response(error) or {}).get("Error", {}).get("Code", ""))
-
-
-def error_message(error: BaseException) -> str:
-    """AWS's message of a ClientError, or the exception's own text."""
-    text = str((_response(error) or {}).get("Error", {}).get("Message", ""))
-    return text or str(error) or type(error).__name__
-
-
-def http_status(error: BaseException) -> int:
-    """The HTTP status of a ClientError; 0 if there was no answer."""
-    return int((_response(error) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def is_throttling(error: BaseException) -> bool:
-    """Refused for its rate alone, so surely not executed."""
-    return error_code(error) in THROTTLING_CODES or http_status(error) == 429
-
-
-def is_expired(error: BaseException) -> bool:
-    """The credentials ran out."""
-    return error_code(error) in EXPIRED_CODES
-
-
-def is_denied(error: BaseException) -> bool:
-    """A permission is missing."""
-    return error_code(error) in DENIED_CODES
-
-
 def is_no_document(error: BaseException) -> bool:
     """The session document does not exist, here."""
     if error_code(error) in NO_DOCUMENT_CODES:
         return True
     return error_code(error) == "ValidationException" and "document" in error_message(error).lower()
-
-
-def is_transient(error: BaseException) -> bool:
-    """The service or the way to it had a fault; another try may work. Whether the call had an effect is not known."""
-    if _response(error) is not None:
-        return http_status(error) >= 500
-    name = type(_origin(error)).__name__
-    return name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError", "HTTPClientError")
 
 
 def explain(error: BaseException, *, action: str, resource: str, who: str, region: str | None) -> str:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..datachannel.network import Network
+from ...module_utils.network import Network
+from ...module_utils.pace import Pace
 from . import errors
 from .documents import Memory
 from .errors import ServiceFault
-from .limits import Pace
 from .lookups import Lookups
 from .request import ConnectionOptions
 from .signature import websocket_headers

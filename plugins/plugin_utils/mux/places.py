@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 PLUGIN_UTILS = Path(__file__).resolve().parents[1]
+_SOURCES = (PLUGIN_UTILS, PLUGIN_UTILS.parent / "module_utils")
 _SOCKET_LIMIT = 104
 """Bytes of a unix socket's path that every platform allows (Linux has 108, macOS 104 with the final zero)."""
 
@@ -66,13 +67,13 @@ def make_directories(path: str) -> None:
         raise PlaceError(f"{private}, the folder of the mux's socket, is open to others: chmod 700 {private}")
 
 
-def code_digest(root: Path = PLUGIN_UTILS) -> str:
+def code_digest(*roots: Path) -> str:
     """A mark of the installed code, from names, sizes and times of its files: another mark, another mux.
 
     Cheap enough to be taken by every worker; contents are not read.
     """
     seen = hashlib.sha256()
-    folders = [str(root)]
+    folders = [str(root) for root in roots or _SOURCES]
     while folders:
         folder = folders.pop()
         for entry in sorted(os.scandir(folder), key=lambda found: found.name):

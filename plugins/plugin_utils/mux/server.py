@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ...module_utils.pace import Pace
 from . import identity as identities
 from .identity import Identity, IdentityKey
-from .limits import Pace
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions

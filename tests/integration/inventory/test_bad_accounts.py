@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, BaseIdentity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import Collected, collect
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, BaseIdentity
+from ansible_collections.fleet.ssm.plugins.module_utils.clients import ClientPool
+from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
+from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection
 from tests import endpoints
 from tests.integration.inventory.conftest import ROLE, Inventory
 from tests.lab import Lab

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, BaseIdentity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import ClientPool
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect import Collected, collect
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, BaseIdentity
+from ansible_collections.fleet.ssm.plugins.module_utils.clients import ClientPool
+from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
+from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters
 from tests.integration.inventory.conftest import REGIONS, ROLE, node
 from tests.lab import Lab
 
@@ -103,7 +103,7 @@ def test_few_of_many_are_asked_by_id(crowd: Lab) -> None:
 
 
 def test_more_than_a_page_of_instances_are_asked_by_id_while_the_next_page_comes(crowd: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.collect.INSTANCES_PAGE", 1)
+    monkeypatch.setattr("ansible_collections.fleet.ssm.plugins.module_utils.collect.INSTANCES_PAGE", 1)
     assert len(names(ask(crowd, Selection(hybrid=False), **HERE))) == 110
     assert crowd.requests().counts == {"ec2:DescribeInstances": 2, "ssm:DescribeInstanceInformation": 3}  # 60 and 50 by id
     assert len(names(ask(crowd, Selection(), **HERE))) == 230

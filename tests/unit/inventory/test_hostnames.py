@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import OptionError
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import parse_hostnames, safe, unique_names
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS
 
 NODE: dict[str, Any] = {
     **dict.fromkeys(FIELDS),

@@ -12,9 +12,9 @@ from ansible.vars.reserved import get_reserved_names
 
 from ansible_collections.fleet.ssm.plugins.doc_fragments.connection import ModuleDocFragment
 from ansible_collections.fleet.ssm.plugins.inventory.managed_nodes import DOCUMENTATION
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import OptionError, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS
 
 NODE: dict[str, Any] = {**dict.fromkeys(FIELDS), "instance_id": "i-1", "region": "eu-central-1", "platform": "linux"}
 ROLE = "arn:aws:iam::222222222222:role/FleetOperator"

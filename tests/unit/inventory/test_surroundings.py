@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import Account, BaseIdentity
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, BaseIdentity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.surroundings import surroundings
 
 DEFAULT = [Account()]

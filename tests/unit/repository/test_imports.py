@@ -22,7 +22,7 @@ IMPURE = {"asyncio", "select", "selectors", "socket", "ssl", "subprocess", "thre
 
 # The parts of protocol cores that are allowed to: one file of I/O stands beside each core.
 WITH_IO = {
-    "datachannel": {"client.py", "network.py"},
+    "datachannel": {"client.py"},
 }
 
 

@@ -16,9 +16,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ProxyConnectionError, SSLError
 
+from ansible_collections.fleet.ssm.plugins.module_utils.network import Network, NetworkError, NoProxy, without_credentials
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, SessionClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Output
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.network import Network, NetworkError, NoProxy, without_credentials
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.settings import ChannelSettings
 
 from .agent import Agent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.integration.controller import COLLECTIONS, MUX
 
-PLUGINS = MUX.parents[1]
+ROOT = MUX.parents[2]
 HEAVY = {"asyncio", "boto3", "botocore", "cryptography", "s3transfer", "ssl", "urllib3", "websockets"}
 
 
@@ -24,7 +24,7 @@ def modules_after(code: str, path: Path) -> set[str]:
 
 
 def test_the_workers_client_is_light() -> None:
-    assert not HEAVY & modules_after("import plugin_utils.mux.client", PLUGINS)
+    assert not HEAVY & modules_after("import plugins.plugin_utils.mux.client", ROOT)
 
 
 def test_the_connection_plugin_adds_no_sdk_to_ansible() -> None:
@@ -41,5 +41,5 @@ def test_the_connection_plugin_adds_no_sdk_to_ansible() -> None:
 
 
 def test_the_mux_runs_without_ansible() -> None:
-    everything = "import plugin_utils.mux.server, plugin_utils.mux.doctor, plugin_utils.mux.daemon, plugin_utils.mux.identity as i; i.preload()"
-    assert not {"ansible", "ansible_collections"} & modules_after(everything, PLUGINS)
+    everything = "from plugins.plugin_utils.mux import daemon, doctor, identity, server; identity.preload()"
+    assert not {"ansible", "ansible_collections"} & modules_after(everything, ROOT)

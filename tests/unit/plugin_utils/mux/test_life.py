@@ -28,8 +28,8 @@ from tests.unit.processes import wait_gone
 WORKER = """
 import sys, json
 sys.path.insert(0, sys.argv[1])
-from plugin_utils.mux.client import MuxClient
-from plugin_utils.mux.protocol import FrameType
+from plugins.plugin_utils.mux.client import MuxClient
+from plugins.plugin_utils.mux.protocol import FrameType
 client = MuxClient.connect(sys.argv[2], patience=30)
 print(json.dumps(client.ask(FrameType.STATUS)))
 if len(sys.argv) > 3:
@@ -42,12 +42,13 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.plugins = folder / "plugins"
-        shutil.copytree(MUX.parent, self.plugins / "plugin_utils", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("plugin_utils", "module_utils"):
+            shutil.copytree(MUX.parents[1] / name, self.plugins / name, ignore=shutil.ignore_patterns("__pycache__"))
         self.directory = folder / "cp"
 
     def worker(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(self.plugins), str(self.directory), *arguments],
+            [sys.executable, "-c", WORKER, str(self.plugins.parent), str(self.directory), *arguments],
             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
         )  # fmt: skip
 

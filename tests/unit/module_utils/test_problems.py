@@ -7,8 +7,8 @@ from __future__ import annotations
 import botocore.exceptions
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import parse_accounts
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.problems import explain, merge
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import explain, merge
 
 ROLE = "arn:aws:iam::222222222222:role/FleetOperator"
 CALLER = "arn:aws:sts::222222222222:assumed-role/FleetOperator/me"

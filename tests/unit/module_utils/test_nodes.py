@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS, join, timestamp
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS, join, timestamp
 
 
 def instance(node_id: str, **members: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.filters import Selection, parse_filters
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.nodes import FIELDS
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
+from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS
 
 EMPTY: dict[str, Any] = dict.fromkeys(FIELDS)
 

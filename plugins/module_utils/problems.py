@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..mux.errors import UNKNOWN_KEY_CODES, error_code, error_message, is_denied, is_expired, is_throttling
 from .accounts import Account
+from .aws_errors import UNKNOWN_KEY_CODES, error_code, error_message, is_denied, is_expired, is_throttling
 
 #: What to do other than allowing an action.
 _WITHOUT = {

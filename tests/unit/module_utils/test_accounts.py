@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.accounts import OptionError, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError, parse_accounts
 
 ROLE = "arn:aws:iam::222222222222:role/FleetOperator"
 

@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.limits import Pace
+from ansible_collections.fleet.ssm.plugins.module_utils.pace import Pace
 
 
 def test_nothing_waits_until_aws_throttles() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.clients import _give_up_connecting
+from ansible_collections.fleet.ssm.plugins.module_utils.clients import _give_up_connecting
 
 REFUSED = botocore.exceptions.EndpointConnectionError(endpoint_url="https://x")
 SILENT = botocore.exceptions.ConnectTimeoutError(endpoint_url="https://x")

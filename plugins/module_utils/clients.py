@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..datachannel.network import Network
 from .accounts import Account, BaseIdentity
+from .network import Network
 from .problems import CollectError, explain
 
 try:
