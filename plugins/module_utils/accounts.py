@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which accounts are asked, and with which credentials: the plugin's options made into `Account` objects. No I/O."""
+"""Which accounts are asked, and with which credentials: options of the inventory plugin and of modules made into `Account` objects. No I/O."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 ALL_REGIONS = "all"
 DEFAULT_SESSION_NAME = "fleet.ssm-inventory"
+INVENTORY_FILE = "the inventory file"
 
 #: Names of an entry of `accounts`, with the spellings that amazon.aws accepts.
 ENTRY_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -82,16 +83,17 @@ class Account:
         return (self.base.profile, self.base.access_key, self.role_arn, self.external_id, self.name, *self.regions)
 
 
-def parse_accounts(entries: Any, defaults: Mapping[str, Any]) -> list[Account]:
+def parse_accounts(entries: Any, defaults: Mapping[str, Any], source: str = INVENTORY_FILE) -> list[Account]:
     """Make the accounts of option `accounts`, or the single one that `defaults` describes.
 
     :param entries: the option as written: a list of mappings, or nothing.
     :param defaults: the plugin's own options by the names of `ENTRY_OPTIONS`. Credentials serve an entry that has none;
         `regions`, `external_id` and `role_session_name` an entry that has not its own.
+    :param source: where the options are written, for messages.
     :raises OptionError: for anything that cannot be meant so.
     """
     if not entries:
-        return [_account(_clean(defaults, "the inventory file"), "the inventory file")]
+        return [_account(_clean(defaults, source), source)]
     if defaults.get("role_arn"):
         raise OptionError("'assume_role_arn' and 'accounts' exclude each other: write 'role_arn' into the entries of 'accounts'.")
     if not isinstance(entries, list):
@@ -102,7 +104,7 @@ def parse_accounts(entries: Any, defaults: Mapping[str, Any]) -> list[Account]:
         if not isinstance(entry, Mapping):
             raise OptionError(f"{where} must be a mapping with keys such as 'profile' or 'role_arn', not {entry!r}.")
         own = _clean(_canonical(entry, where), where)
-        accounts.append(_account({**_inherited(defaults, own), **own}, where))
+        accounts.append(_account({**_inherited(defaults, own, source), **own}, where))
     twice = {account.label for account in accounts if accounts.count(account) > 1}
     if twice:
         raise OptionError(f"'accounts' names the same account twice: {', '.join(sorted(twice))}. Remove one of the entries.")
@@ -145,13 +147,13 @@ def _clean(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     return result
 
 
-def _inherited(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _inherited(defaults: Mapping[str, Any], own: Mapping[str, Any], source: str) -> dict[str, Any]:
     names: Iterable[str] = ("regions", "role_session_name")
     if own.get("role_arn"):
         names = (*names, "external_id")
     if not own.get("profile") and not own.get("access_key"):
         names = (*names, "profile", "access_key", "secret_key", "session_token")
-    return _clean({name: defaults.get(name) for name in names}, "the inventory file")
+    return _clean({name: defaults.get(name) for name in names}, source)
 
 
 def _account(options: Mapping[str, Any], where: str) -> Account:

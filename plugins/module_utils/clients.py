@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .accounts import Account, BaseIdentity
+from .accounts import INVENTORY_FILE, Account, BaseIdentity
 from .network import Network
 from .problems import CollectError, explain
 
@@ -29,7 +29,14 @@ except ImportError:  # the plugin that needs this says so with a remedy
 
 _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ec2": frozenset({"DescribeInstances", "DescribeRegions"}),
-    "ssm": frozenset({"DescribeInstanceInformation", "ListTagsForResource"}),
+    "ssm": frozenset(
+        {
+            "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",
+            "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "ListCommandInvocations", "ListCommands",
+            "ListDocumentVersions", "ListTagsForResource", "ModifyDocumentPermission", "RemoveTagsFromResource", "SendCommand",
+            "UpdateDocument", "UpdateDocumentDefaultVersion",
+        }
+    ),
     "resourcegroupstaggingapi": frozenset({"GetResources"}),
 }
 #: Members of the services' shapes that `nodes.join` reads.
@@ -69,7 +76,7 @@ _TIMEOUT_ATTEMPTS = 2
 
 
 class _LeanLoader(Loader):  # type: ignore[misc]
-    """Loads service models without the operations and members that an inventory never reads."""
+    """Loads service models without the operations and members that nobody here reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,13 +101,13 @@ class _Sessions:
     The lock is this identity's own, since resolving credentials may take seconds (`credential_process`, SSO).
     """
 
-    def __init__(self, identity: BaseIdentity, loader: _LeanLoader, config: botocore.config.Config) -> None:
+    def __init__(self, identity: BaseIdentity, loader: _LeanLoader, config: botocore.config.Config, data_config: botocore.config.Config) -> None:
         self._lock = threading.RLock()
         #: Resolves credentials, and calls STS: an ordinary session, since credential providers expect real timestamps.
         self.credentials = self._session(identity, config)
         if identity.access_key:
             self.credentials.set_credentials(identity.access_key, identity.secret_key, identity.session_token)
-        self.data = self._session(identity, config)
+        self.data = self._session(identity, data_config)
         self.data.register_component("data_loader", loader)
         # Times go into host variables as text; making datetime objects of them is a third of the parse.
         self.data.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda value: value)
@@ -205,6 +212,14 @@ class AccountClients:
         with self._explained(f"{prefix}:{operation}", region):
             return getattr(self._data_client(service, region), botocore.xform_name(operation))(**parameters)
 
+    def client(self, service: str, region: str) -> Any:
+        """The botocore client itself, for those who judge its errors themselves. It has the pool's retries."""
+        return self._data_client(service, region)
+
+    def explain(self, region: str, action: str, error: Exception) -> CollectError:
+        """What an error of such a client means here."""
+        return explain(self.account, region, action, error, self._pool.source)
+
     @contextmanager
     def _explained(self, action: str, region: str | None = None) -> Iterator[None]:
         """Say of this account and action what goes wrong within.
@@ -217,7 +232,7 @@ class AccountClients:
         except CollectError:
             raise
         except Exception as error:
-            raise explain(self.account, region, action, error) from error
+            raise explain(self.account, region, action, error, self._pool.source) from error
 
     def _assume_role(self) -> dict[str, str]:
         sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._sessions.keys())
@@ -261,24 +276,44 @@ class ClientPool:
     :param endpoint_url: of every service, instead of AWS's own endpoints.
     :param network: the way to endpoints.
     :param connections: concurrent connections a client may have.
+    :param source: where the accounts are written, for messages.
+    :param name: of the plugin or module, for the audit trail.
+    :param retries: whether botocore repeats calls (more and more slowly if they are throttled). Without, every answer is the caller's to judge.
+    :param config: further settings of botocore.
     """
 
-    def __init__(self, *, region: str | None = None, endpoint_url: str | None = None, network: Network | None = None, connections: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        network: Network | None = None,
+        connections: int = 10,
+        source: str = INVENTORY_FILE,
+        name: str = "managed_nodes",
+        retries: bool = True,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
         self.network = network or Network()
         self._lock = threading.Lock()
+        self.source = source
         self._config = botocore.config.Config(
-            retries={"mode": "adaptive", "max_attempts": 10},  # slows down on throttling instead of failing
-            max_pool_connections=connections,
-            user_agent_extra="fleet.ssm/managed_nodes",
-            **_TIMEOUTS,
+            **{
+                **_TIMEOUTS,
+                "retries": {"mode": "adaptive", "max_attempts": 10},  # slows down on throttling instead of failing
+                "max_pool_connections": connections,
+                "user_agent_extra": f"fleet.ssm/{name}",
+                **(config or {}),
+            }
         )
+        self._data_config = self._config if retries else self._config.merge(botocore.config.Config(retries={"total_max_attempts": 1, "mode": "standard"}))
         self._loader = _LeanLoader()
         self._sessions: dict[BaseIdentity, _Sessions] = {}
 
     def sessions(self, identity: BaseIdentity) -> _Sessions:
         with self._lock:
             if identity not in self._sessions:
-                self._sessions[identity] = _Sessions(identity, self._loader, self._config)
+                self._sessions[identity] = _Sessions(identity, self._loader, self._config, self._data_config)
             return self._sessions[identity]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .accounts import Account
+from .accounts import INVENTORY_FILE, Account
 from .aws_errors import UNKNOWN_KEY_CODES, error_code, error_message, is_denied, is_expired, is_throttling
 
 #: What to do other than allowing an action.
@@ -76,10 +76,11 @@ def merge(errors: Iterable[CollectError]) -> list[Problem]:
     return [Problem(label, tuple(sorted(names)), text, remedy) for (label, text, remedy), names in regions.items()]
 
 
-def explain(account: Account, region: str | None, action: str, error: Exception) -> CollectError:
+def explain(account: Account, region: str | None, action: str, error: Exception, source: str = INVENTORY_FILE) -> CollectError:
     """Say what an error of botocore means here. Its classes are known by name, so that this file needs no botocore.
 
     :param action: as IAM writes it, e.g. ``ec2:DescribeInstances``, or what else was tried.
+    :param source: where the account is written.
     """
     kind, code, message = type(error).__name__, error_code(error), error_message(error).rstrip(".")
     resolving = action == "credentials"
@@ -95,7 +96,7 @@ def explain(account: Account, region: str | None, action: str, error: Exception)
         remedy = f"Allow {action} on the role in the policy of the caller, and the caller in the trust policy of the role ({condition})."
     elif is_denied(error):
         text = f"{action} is not allowed for {who}."
-        remedy = f"Allow the action {action} in its policy, or {_WITHOUT.get(action, 'remove the account from the inventory file')}."
+        remedy = f"Allow the action {action} in its policy, or {_WITHOUT.get(action, f'remove the account from {source}')}."
     elif is_expired(error):
         text, remedy = "the credentials have expired.", _renewal(account)
     elif code in _UNKNOWN_KEY_CODES:
@@ -103,12 +104,12 @@ def explain(account: Account, region: str | None, action: str, error: Exception)
         remedy = "Check the access key, and that the region is enabled in this account; 'regions: all' asks enabled ones only."
     elif is_throttling(error):
         text = f"{action} was throttled in spite of repeated attempts ({code})."
-        remedy = "Lower 'max_workers', or keep results with 'cache: true'."
+        remedy = "Lower 'max_workers', or keep results with 'cache: true'." if source == INVENTORY_FILE else "Try again later."
     elif code:
         text = f"{action} failed with {code}: {message}."
     elif kind in ("NoCredentialsError", "PartialCredentialsError"):
         text = "no AWS credentials were found."
-        remedy = "Set 'profile' in the inventory file, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
+        remedy = f"Set 'profile' in {source}, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
     elif resolving and _is_not_of_botocore(error):
         # A program's or a file's fault, in the words of whoever stumbled over it.
         text = f"its credentials cannot be had: {kind}: {message}."

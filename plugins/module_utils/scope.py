@@ -1,0 +1,148 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a module works: the options `accounts` and `regions`, made into places (an account and a region) and their clients.
+
+The options have the shape of the inventory plugin's, so that an inventory file and a playbook may share a list of accounts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from .accounts import ENTRY_OPTIONS, Account, OptionError, parse_accounts
+from .clients import AccountClients, ClientPool
+from .network import Network, NetworkError
+from .problems import CollectError
+
+SOURCE = "the task"
+DEFAULT_SESSION_NAME = "fleet.ssm"
+_SECRET = frozenset({"secret_key", "session_token"})
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def argument_spec() -> dict[str, Any]:
+    """The options of the doc fragment `fleet.ssm.scope`."""
+    entry: dict[str, Any] = {
+        name: {"type": "str", "no_log": name in _SECRET, **({"aliases": list(aliases)} if aliases else {})} for name, aliases in ENTRY_OPTIONS.items()
+    }
+    entry["regions"] = {"type": "list", "elements": "str"}
+    return {
+        "accounts": {"type": "list", "elements": "dict", "default": [], "options": entry},
+        "regions": {"type": "list", "elements": "str", "default": []},
+        "external_id": {"type": "str"},
+        "role_session_name": {"type": "str", "default": DEFAULT_SESSION_NAME},
+        "max_workers": {"type": "int", "default": 16},
+    }
+
+
+def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> list[Account]:
+    """The accounts of a module's parameters. :raises OptionError: if they cannot be meant so."""
+    own = {name: params.get(name) for name in ("profile", "access_key", "secret_key", "session_token", "external_id", "role_session_name", "regions")}
+    if own["profile"] and own["access_key"]:
+        # A module's parameters hold the environment's values as well. What the task says wins; else keys do, as with every AWS tool.
+        from_environment = own["profile"] in (environ.get("AWS_PROFILE"), environ.get("AWS_DEFAULT_PROFILE"))
+        keys_from_environment = own["access_key"] in (environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_ACCESS_KEY"))
+        if from_environment:
+            own["profile"] = None
+        elif keys_from_environment:
+            own.update(dict.fromkeys(("access_key", "secret_key", "session_token")))
+    entries = [{key: value for key, value in entry.items() if value is not None} for entry in params.get("accounts") or ()]
+    if not entries and own["external_id"]:
+        raise OptionError("'external_id' is for roles of 'accounts': add 'accounts' with 'role_arn', or remove it.")
+    return parse_accounts(entries, own, SOURCE)
+
+
+def make_pool(params: Mapping[str, Any], name: str, *, retries: bool = True) -> ClientPool:
+    """Clients for a module's parameters.
+
+    :param name: of the module.
+    :param retries: as `ClientPool` has it.
+    :raises OptionError: for options of the network or of botocore that cannot be used.
+    """
+    try:
+        network = Network.choose(environ=os.environ, ca_bundle=params.get("aws_ca_bundle"), validate_certs=params.get("validate_certs", True))
+        return ClientPool(
+            region=params.get("region"),
+            endpoint_url=params.get("endpoint_url"),
+            network=network,
+            connections=max(1, params["max_workers"]),
+            source=SOURCE,
+            name=name,
+            retries=retries,
+            config=params.get("aws_config"),
+        )
+    except NetworkError as error:
+        raise OptionError(f"{error}. Check 'aws_ca_bundle', HTTPS_PROXY, AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE.") from error
+    except TypeError as error:
+        raise OptionError(f"'aws_config' cannot be used: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region of an account, where something is to be done."""
+
+    account: Account
+    region: str
+    clients: AccountClients = field(repr=False, compare=False)
+
+    @property
+    def account_id(self) -> str:
+        """12 digits; costs one call for an account that is not given by a role. :raises CollectError: if it cannot be had."""
+        return self.clients.account_id()
+
+    def call(self, operation: str, *, service: str = "ssm", **parameters: Any) -> Any:
+        """One API call. :raises CollectError: that names the action, and carries the cause."""
+        return self.clients.call(service, operation, region=self.region, **parameters)
+
+    def pages(self, operation: str, key: str, *, service: str = "ssm", **parameters: Any) -> Iterable[dict[str, Any]]:
+        """All entries of a listing, page by page. :raises CollectError: as `call`."""
+        while True:
+            page = self.call(operation, service=service, **parameters)
+            yield from page.get(key, ())
+            if not page.get("NextToken"):
+                return
+            parameters["NextToken"] = page["NextToken"]
+
+    def describe(self) -> dict[str, Any]:
+        """Which place it is, for a module's result."""
+        return {"account_id": self.account_id, "account_name": self.account.name, "region": self.region}
+
+
+@dataclass
+class Opened:
+    """The places that can be used, in the order of accounts and regions, and why others cannot."""
+
+    places: list[Place] = field(default_factory=list)
+    errors: list[CollectError] = field(default_factory=list)
+
+
+def open_places(accounts: Sequence[Account], pool: ClientPool, max_workers: int) -> Opened:
+    """Resolve credentials, assume roles, and list regions where they are not named. Never raises for what one account refuses."""
+
+    def open_account(account: Account) -> list[Place] | CollectError:
+        try:
+            clients = AccountClients(pool, account)
+            return [Place(account, region, clients) for region in clients.regions()]
+        except CollectError as error:
+            return error
+
+    opened = Opened()
+    for found in side_by_side(open_account, accounts, max_workers):
+        if isinstance(found, CollectError):
+            opened.errors.append(found)
+        else:
+            opened.places += found
+    return opened
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T], max_workers: int) -> list[R]:
+    """Results in the order of the items; the first error is raised once all have ended."""
+    with ThreadPoolExecutor(max(1, max_workers), thread_name_prefix="fleet.ssm") as executor:
+        futures = [executor.submit(function, item) for item in items]
+    return [future.result() for future in futures]
