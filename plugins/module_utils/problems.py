@@ -42,13 +42,14 @@ _CALLER = re.compile(r"\barn:aws[a-z-]*:(?:sts|iam)::\d{12}:\S*[^\s.,:]")
 class CollectError(Exception):
     """One account, or one region of it, could not be read."""
 
-    def __init__(self, account: Account, region: str | None, action: str, text: str, remedy: str) -> None:
+    def __init__(self, account: Account, region: str | None, action: str, text: str, remedy: str, cause: BaseException | None = None) -> None:
         super().__init__(f"{account.label}{f', region {region}' if region else ''}: {text} {remedy}".strip())
         self.account = account
         self.region = region
         self.action = action  #: as IAM writes it, e.g. ssm:DescribeInstanceInformation
         self.text = text
         self.remedy = remedy
+        self.cause = cause  #: what botocore raised, so that `aws_errors` can judge it
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def explain(account: Account, region: str | None, action: str, error: Exception,
     else:
         text = f"{action}: {message}."
         remedy = _renewal(account) if kind in _LOGIN_ERRORS else _REMEDIES.get(kind, "")
-    return CollectError(account, region, action, text, remedy)
+    return CollectError(account, region, action, text, remedy, error)
 
 
 def _is_not_of_botocore(error: Exception) -> bool:

@@ -31,7 +31,9 @@ class Local:
 
     def __call__(self, module: str, *arguments: str, **options: Any) -> dict[str, Any]:
         """The result of a module that succeeds."""
-        return self.run(module, *arguments, **options).check().result("it")
+        result = self.run(module, *arguments, **options).result("it")
+        assert not result.get("failed"), result
+        return result
 
     def fail(self, module: str, *arguments: str, **options: Any) -> dict[str, Any]:
         """The result of one that fails, and of nothing worse."""
