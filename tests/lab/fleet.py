@@ -21,7 +21,7 @@ from .world import World
 _log = logging.getLogger(__name__)
 
 #: Kinds that have a process of their own.
-EXECUTING = frozenset({NodeKind.PROCESS, NodeKind.MACHINE, NodeKind.AGENT})
+EXECUTING = frozenset({NodeKind.PROCESS, NodeKind.MACHINE, NodeKind.AGENT, NodeKind.WINDOWS})
 _ONLINE_SECONDS = 60.0
 
 

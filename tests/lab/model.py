@@ -21,6 +21,7 @@ class NodeKind(StrEnum):
     PROCESS = "process"  #: our agent in namespaces over the host's root
     MACHINE = "machine"  #: our agent in a booted systemd-nspawn
     AGENT = "agent"  #: a real amazon-ssm-agent
+    WINDOWS = "windows"  #: our agent as on Windows: commands get scripted results
     SIMULATED = "simulated"  #: an entry in the API only: nothing runs, online by decree
     NONE = "none"  #: an EC2 instance without any agent
 

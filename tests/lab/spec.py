@@ -62,6 +62,8 @@ class NodeDefinition:
             raise ValueError(f"a node has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
         chosen = dict(values)
         chosen["kind"] = NodeKind(chosen.get("kind", NodeKind.PROCESS))
+        if chosen["kind"] is NodeKind.WINDOWS:
+            chosen.setdefault("platform_type", "Windows")
         chosen["users"] = tuple(_user(entry) for entry in chosen.get("users") or ())
         if chosen.get("state", "running") not in ("running", "stopped", "terminated"):
             raise ValueError(f"the state of {chosen.get('name')} must be running, stopped or terminated")

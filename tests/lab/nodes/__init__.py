@@ -30,4 +30,8 @@ def spawn_node(spec: NodeSpec, lab_dir: Path, endpoints: Endpoints) -> Node:
         from .real_agent import RealAgentNode
 
         return RealAgentNode(spec, lab_dir, endpoints)
+    if spec.kind is NodeKind.WINDOWS:
+        from .windows import WindowsNode
+
+        return WindowsNode(spec, lab_dir, endpoints)
     raise ValueError(f"{spec.name}: nodes of kind {spec.kind} run nothing")

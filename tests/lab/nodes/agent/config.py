@@ -29,6 +29,16 @@ class AgentConfig:
     work_dir: str = "/"  #: where sessions begin
     health_interval: float = 300.0  #: seconds between two UpdateInstanceInformation
     credentials_retry: float = 300.0  #: seconds until the next look for credentials; doubles up to an hour
+    platform: str = "Linux"  #: or Windows: commands are answered from `scripts`
+    scripts: tuple[dict[str, Any], ...] = ()  #: see `commands.scripted`
+    message_channel: str = "auto"  #: or ec2messages: no control channel is opened, so there are no sessions
+    data_dir: str = "/var/lib/amazon/ssm"  #: scripts and outputs of commands
+    s3_url: str = ""  #: none: that of the channels
+    s3_late: float = 0.0  #: seconds by which outputs come to S3 after the command's result
+    available_version: str = ""  #: what aws:updateSsmAgent finds; none: the agent's own
+    reply_retry: float = 300.0  #: seconds between two rounds of replies that were not acknowledged
+    replies_reversed: bool = False  #: a command's last reply comes before those of its steps
+    zombie_timeout: float = 60.0  #: seconds until a command whose worker is gone has failed
 
     @property
     def hybrid(self) -> bool:
@@ -45,4 +55,5 @@ class AgentConfig:
     def from_json(cls, text: str) -> AgentConfig:
         given: dict[str, Any] = json.loads(text)
         known = {field.name for field in fields(cls)}
+        given["scripts"] = tuple(given.get("scripts") or ())
         return cls(**{name: value for name, value in given.items() if name in known})

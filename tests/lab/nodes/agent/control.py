@@ -14,16 +14,22 @@ import signal
 import ssl
 from collections.abc import Callable
 
+from .commands.agent_update import installed_version
+from .commands.ec2messages import Ec2Messages
+from .commands.run_command import RunCommand
 from .config import AgentConfig
 from .document import DocumentError, SessionOrder
 from .identity import Identity
 from .message import (
+    AGENT_JOB,
+    AGENT_JOB_REPLY_ACK,
     AGENT_TASK_ACKNOWLEDGE,
     AGENT_TASK_COMPLETE,
     CHANNEL_CLOSED,
     INTERACTIVE_SHELL,
     Message,
     MessageError,
+    created_ms,
     id_text,
     new_message_id,
     pack,
@@ -41,6 +47,7 @@ _PING_INTERVAL = 54.0
 _RECONNECT_JITTER = 2.5  #: seconds, at most, before a lost control channel is opened again
 _RETRY = 5.0, 2400.0  #: first (up to twice that) and longest wait after a failure
 _CREDENTIALS_RETRY_MAX = 3600.0
+_WINDOWS = {"NAME": "Microsoft Windows Server 2022 Datacenter", "VERSION_ID": "10.0.20348"}
 _ATTEMPTS = 4  #: to tell the service that a session is complete
 
 
@@ -55,6 +62,8 @@ class Agent:
         self._workers: dict[str, int] = {}
         self._acknowledged: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._polls = Ec2Messages(self._service, context, self._identity.credentials, config.state / "ec2messages")
+        self._commands = RunCommand(config, context, self._polls, self._send)
 
     async def run(self) -> None:
         """Until SIGTERM. Session workers go on."""
@@ -75,10 +84,14 @@ class Agent:
         credentials = await self._first_credentials()
         self._update(credentials, brief=True)
         self._update(credentials)
+        self._commands.resume()
+        self._polls.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._config.health_interval, self._report_health))
             tasks.create_task(self._repeat(_PING_INTERVAL, self._ping))
-            tasks.create_task(self._keep_channel())
+            tasks.create_task(self._polls.poll(self._commands.take_message))
+            if self._config.message_channel != "ec2messages":
+                tasks.create_task(self._keep_channel())
 
     async def _first_credentials(self) -> Credentials:
         delay = self._config.credentials_retry
@@ -96,12 +109,12 @@ class Agent:
         config = self._config
         about = {
             "AgentName": "amazon-ssm-agent",
-            "AgentVersion": config.agent_version,
+            "AgentVersion": installed_version(config.state_dir, config.agent_version),
             "InstanceId": config.node_id,
-            "PlatformType": "Linux",
+            "PlatformType": config.platform,
         }
         if not brief:
-            release = _os_release()
+            release = _WINDOWS if config.platform == "Windows" else _os_release()
             about |= {
                 "AgentStatus": "Active",
                 "AvailabilityZone": "",
@@ -142,10 +155,15 @@ class Agent:
                 self._channel = self._service.open_control_channel(self._identity.credentials())
             except OSError as error:
                 _log.warning("control channel: %s; next try in %.1f s", error, delay)
+                self._commands.channel_opened = False
+                if isinstance(error, ServiceError) and error.status == 403:
+                    self._polls.start()
                 await asyncio.sleep(delay * random.uniform(1, 1.5))
                 delay = min(2 * delay, _RETRY[1])
                 continue
             _log.info("control channel open")
+            self._commands.channel_opened = True
+            self._polls.stop_soon()
             delay = random.uniform(_RETRY[0], 2 * _RETRY[0])
             try:
                 await self._read(self._channel)
@@ -161,12 +179,18 @@ class Agent:
             messages, more = channel.receive()
             for data in messages:
                 try:
-                    self._handle(unpack(data))
+                    self._handle(unpack(data), data)
                 except (MessageError, DocumentError, ValueError) as error:
                     _log.warning("control channel: %s", error)
             self._flush()
             if not more:
                 await readable(channel.fileno())
+
+    def _send(self, frame: bytes) -> None:
+        """Send at once, or drop it if there is no channel."""
+        if self._channel is not None:
+            self._channel.send(frame)
+            self._flush()
 
     def _flush(self) -> None:
         """Send; these messages are few and small, the socket takes them at once."""
@@ -174,7 +198,7 @@ class Agent:
             with contextlib.suppress(WebSocketClosed):  # the reader notices too
                 self._channel.flush()
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message, data: bytes) -> None:
         if message.kind == INTERACTIVE_SHELL:
             order = SessionOrder.parse(message.payload)
             if order.session_id in self._workers:
@@ -189,6 +213,10 @@ class Agent:
             event = self._acknowledged.get(json.loads(message.payload)["TaskId"])
             if event is not None:
                 event.set()
+        elif message.kind == AGENT_JOB:
+            self._commands.take_job(message, created_ms(data))
+        elif message.kind == AGENT_JOB_REPLY_ACK:
+            self._commands.take_reply_acknowledgement(message)
         else:
             _log.warning("control channel: unknown message %r", message.kind)
 

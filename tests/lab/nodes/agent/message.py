@@ -23,6 +23,10 @@ AGENT_SESSION_STATE = b"agent_session_state"
 INTERACTIVE_SHELL = b"interactive_shell"
 AGENT_TASK_COMPLETE = b"agent_task_complete"
 AGENT_TASK_ACKNOWLEDGE = b"agent_task_acknowledge"
+AGENT_JOB = b"agent_job"
+AGENT_JOB_ACK = b"agent_job_ack"
+AGENT_JOB_REPLY = b"agent_job_reply"
+AGENT_JOB_REPLY_ACK = b"agent_job_reply_ack"
 
 OUTPUT = 1
 SIZE = 3
@@ -125,3 +129,9 @@ def unpack(data: bytes) -> Message:
     sequence, flags = struct.unpack_from(">qQ", data, 48)
     (size,) = struct.unpack_from(">I", data, length)
     return Message(kind, sequence, flags, data[64:80], 0, data[length + 4 : length + 4 + size])
+
+
+def created_ms(data: bytes) -> int:
+    """When the message in a frame was made, in milliseconds since the epoch; for frames that `unpack` takes."""
+    (created,) = struct.unpack_from(">Q", data, 40)
+    return int(created)

@@ -39,7 +39,14 @@ class Service:
         self._context = context
 
     def request(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
-        """One HTTP exchange, on a connection of its own. Raises ServiceError if there is no answer."""
+        """One HTTP exchange: status and body. Raises ServiceError if there is no answer."""
+        status, _headers, answer = self.exchange(method, url, headers, body)
+        return status, answer
+
+    def exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes = b""
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One HTTP exchange, on a connection of its own: status, headers in lower case, body. Raises ServiceError."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         if parts.scheme == "https":
@@ -50,7 +57,8 @@ class Service:
         try:
             connection.request(method, f"{path}?{parts.query}" if parts.query else path, body, headers)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, told, answer.read()
         except (OSError, HTTPException) as error:
             raise ServiceError(0, f"{method} {url}: {error!r}") from error
         finally:
@@ -97,7 +105,7 @@ class Service:
                     "RequestId": str(uuid.uuid4()),
                     "TokenValue": token,
                     "AgentVersion": self.config.agent_version,
-                    "PlatformType": "linux",
+                    "PlatformType": self.config.platform.lower(),
                 }
             )
         )

@@ -48,7 +48,8 @@ def sign(
     canonical = "\n".join(
         (
             method,
-            quote(parts.path, safe="/-_.~") or "/",  # of the path as it is sent
+            # Of the path as it is sent, quoted once more, but for S3.
+            (parts.path if service == "s3" else quote(parts.path, safe="/-_.~")) or "/",
             "&".join(f"{k}={v}" for k, v in query),
             *(f"{name}:{value}" for name, value in canonical_headers),
             "",
