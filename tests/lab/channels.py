@@ -36,7 +36,6 @@ class Gateway:
     def __init__(self, world: World) -> None:
         self._world = world
         self._control_tokens: dict[str, str] = {}
-        self.connected = asyncio.Event()  #: set whenever a node's control channel comes
 
     def add_routes(self, application: web.Application) -> None:
         """Serve the channels."""
@@ -53,6 +52,8 @@ class Gateway:
         async def token(node: ManagedNode, channel_id: str) -> str:
             if channel_id != node.node_id:
                 raise AwsError("AccessDeniedException", "The channel belongs to another node", 403)
+            if node.only_polls:
+                raise AwsError("AccessDeniedException", f"{node.node_id} may not open a control channel", 403)
             if node.registered is None:
                 raise AwsError("ResourceNotFoundException", f"{node.node_id} is not registered", 404)
             value = secrets.token_urlsafe(32)
@@ -152,10 +153,13 @@ class Gateway:
         if node is None or node.gone or node.node_id != unquote(request.match_info["id"]):
             await socket.close(code=_POLICY_VIOLATION, message=b"unknown token")
             return socket
-        channel = ControlChannel(node, self._peer(Side.AGENT, socket, request), self._world.sessions.task_complete)
+        channel = ControlChannel(
+            node, self._peer(Side.AGENT, socket, request), self._world.sessions.task_complete, self._world.run_command
+        )
         node.channel = channel
         node.last_ping = time.time()
-        self.connected.set()
+        self._world.agent_came.set()
+        self._world.run_command.delivery.connected(node)
         try:
             await channel.run()
         finally:

@@ -134,7 +134,7 @@ class Dispatcher:
         self._world.permissions.check(principal, meaning.name, _resources(meaning, raw, principal.account), meaning.protocol)
         if meaning.service == "ec2messages":
             parameters = json.loads(raw.body or b"{}")
-            return _json(await ec2_messages.answer(self._world, meaning.action, parameters))
+            return _json(await ec2_messages.answer(self._world, principal, meaning.action, parameters))
         if meaning.service == "sts":
             text = sts.answer(self._world, principal, meaning.action, meaning.form)
             if text is not None:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Session documents: the public ones, an account's preferences, and those that users make."""
+"""Documents of type Session and Command: the public ones, an account's preferences, and those that users make."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from .errors import AwsError
+from .run_command import documents as command_documents
 
 #: The document that StartSession takes when none is named; if an account has none, these are its contents.
 PREFERENCES = "SSM-SessionManagerRunShell"
@@ -107,14 +108,26 @@ class Version:
 
 
 @dataclass
-class SessionDocument:
-    """A session document of an account."""
+class Document:
+    """A document of an account."""
 
     name: str
-    owner: str
+    owner: str  #: an account, or Amazon
+    kind: str  #: DocumentType: Session | Command
     versions: list[Version]
     default: int = 1
+    target_type: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)  #: accounts (or "all") with the version that they are given
+
+    @property
+    def public(self) -> bool:
+        """Whether it is AWS's own."""
+        return self.owner == "Amazon"
+
+    def arn(self, region: str) -> str:
+        """As IAM names it."""
+        return f"arn:aws:ssm:{region}:{'' if self.public else self.owner}:document/{self.name}"
 
     def version(self, wanted: str | None = None) -> Version:
         """A version by number, $LATEST, or $DEFAULT; raises `AwsError`."""
@@ -126,25 +139,30 @@ class SessionDocument:
                 return version
         raise AwsError("InvalidDocumentVersion", f"The document version {wanted} of {self.name} does not exist.")
 
+    def is_for(self, account: str) -> bool:
+        """Whether an account may use it."""
+        return self.public or self.owner == account or account in self.shared or "all" in self.shared
+
 
 class Documents:
-    """Session documents by account and region."""
+    """Documents by account and region."""
 
     def __init__(self) -> None:
-        self._own: dict[tuple[str, str, str], SessionDocument] = {}
+        self._own: dict[tuple[str, str, str], Document] = {}
         self._public = {
-            name: SessionDocument(name, "Amazon", [Version(1, json.dumps(content, indent=2), "JSON")])
-            for name, content in PUBLIC.items()
+            **{name: _public(name, "Session", (content,)) for name, content in PUBLIC.items()},
+            **{name: _public(name, "Command", contents) for name, contents in command_documents.PUBLIC.items()},
         }
 
-    def find(self, account: str, region: str, name: str) -> SessionDocument | None:
-        """By name or ARN."""
-        short = short_name(name)
-        return self._public.get(short) or self._own.get((account, region, short))
+    def find(self, account: str, region: str, name: str) -> Document | None:
+        """By name, or by ARN, which may be another account's that shares it."""
+        short, owner = short_name(name), owner_of(name) or account
+        document = self._public.get(short) or self._own.get((owner, region, short))
+        return document if document is not None and document.is_for(account) else None
 
-    def within(self, account: str, region: str) -> list[SessionDocument]:
-        """The public ones and an account's own."""
-        own = [document for key, document in self._own.items() if key[:2] == (account, region)]
+    def within(self, account: str, region: str) -> list[Document]:
+        """The public ones, an account's own, and those shared with it."""
+        own = [document for key, document in self._own.items() if key[1] == region and document.is_for(account)]
         return [*self._public.values(), *own]
 
     def preferences(self, account: str, region: str) -> dict[str, Any]:
@@ -152,32 +170,46 @@ class Documents:
         document = self._own.get((account, region, PREFERENCES))
         return document.version().content if document is not None else _DEFAULT_PREFERENCES
 
-    def create(self, account: str, region: str, name: str, text: str, form: str, version_name: str = "") -> SessionDocument:
+    def create(
+        self, account: str, region: str, name: str, text: str, form: str, version_name: str = "", *, kind: str = "Session"
+    ) -> Document:
         """A new document; raises `AwsError`."""
         if name.lower().startswith(("aws", "amazon", "amzn")):
             raise AwsError("ValidationException", f"Document name {name} must not start with a reserved prefix.")
         if (account, region, name) in self._own:
             raise AwsError("DocumentAlreadyExists", f"Document with same name {name} already exists")
-        check(parse(text, form))
-        document = SessionDocument(name, account, [Version(1, text, form, version_name)])
+        check(parse(text, form), kind)
+        document = Document(name, account, kind, [Version(1, text, form, version_name)])
         self._own[account, region, name] = document
         return document
 
-    def update(self, document: SessionDocument, text: str, form: str, version_name: str = "") -> Version:
+    def update(self, document: Document, text: str, form: str, version_name: str = "") -> Version:
         """A new version, which is not the default one yet; raises `AwsError`."""
         content = parse(text, form)
-        check(content)
+        check(content, document.kind)
         if any(version.content == content for version in document.versions):
             raise AwsError(
                 "DuplicateDocumentContent",
                 "The content of the document matches another document. Change the content of the document and try again.",
             )
+        if version_name and any(version.name == version_name for version in document.versions):
+            raise AwsError("DuplicateDocumentVersionName", f"The version name {version_name} is used already.")
         document.versions.append(Version(document.versions[-1].number + 1, text, form, version_name))
         return document.versions[-1]
 
     def delete(self, account: str, region: str, name: str) -> bool:
         """Whether there was one."""
         return self._own.pop((account, region, short_name(name)), None) is not None
+
+
+def _public(name: str, kind: str, contents: tuple[dict[str, Any], ...]) -> Document:
+    versions = [Version(number, json.dumps(content, indent=2), "JSON") for number, content in enumerate(contents, 1)]
+    return Document(name, "Amazon", kind, versions)
+
+
+def owner_of(name: str) -> str:
+    """The account in a document's ARN, empty without one."""
+    return name.split(":")[4] if name.startswith("arn:") and name.count(":") >= 5 else ""
 
 
 def short_name(name: str) -> str:
@@ -196,8 +228,11 @@ def parse(text: str, form: str) -> dict[str, Any]:
     return content
 
 
-def check(content: dict[str, Any]) -> None:
-    """What the service refuses in a session document."""
+def check(content: dict[str, Any], kind: str) -> None:
+    """Raise `AwsError` for what the service refuses in a document of a type."""
+    if kind == "Command":
+        command_documents.check(content)
+        return
     if str(content.get("schemaVersion")) != "1.0":
         raise AwsError("InvalidDocumentSchemaVersion", "The schema version of a Session document must be 1.0")
     if content.get("sessionType") not in SESSION_TYPES:
@@ -207,9 +242,9 @@ def check(content: dict[str, Any]) -> None:
         raise AwsError("InvalidDocumentContent", "idleSessionTimeout must be between 1 and 60 minutes")
 
 
-def digest(text: str) -> str:
-    """A document's hash."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest(text: str, kind: str = "Sha256") -> str:
+    """A document's hash, of type Sha256 or Sha1."""
+    return hashlib.new(kind.lower(), text.encode()).hexdigest()
 
 
 def resolve_parameters(content: dict[str, Any], given: dict[str, list[str]]) -> dict[str, Any]:

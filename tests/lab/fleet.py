@@ -28,8 +28,8 @@ _ONLINE_SECONDS = 60.0
 class Fleet:
     """The nodes of a lab."""
 
-    def __init__(self, world: World, dispatcher: Dispatcher, connected: asyncio.Event) -> None:
-        self._world, self._dispatcher, self._connected = world, dispatcher, connected
+    def __init__(self, world: World, dispatcher: Dispatcher) -> None:
+        self._world, self._dispatcher = world, dispatcher
         self._follower: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -71,13 +71,13 @@ class Fleet:
             raise ValueError(f"a node cannot {verb}")
 
     async def wait_online(self, nodes: Iterable[ManagedNode], seconds: float = _ONLINE_SECONDS) -> None:
-        """Wait for the agents' control channels."""
+        """Wait for the agents' control channels, or for the polls of those that may have none."""
         wanted = list(nodes)
         deadline = asyncio.get_running_loop().time() + seconds
-        while missing := [node.spec.name for node in wanted if not node.connected]:
-            self._connected.clear()
+        while missing := [node.spec.name for node in wanted if not (node.connected or (node.only_polls and node.polling))]:
+            self._world.agent_came.clear()
             try:
-                await asyncio.wait_for(self._connected.wait(), deadline - asyncio.get_running_loop().time())
+                await asyncio.wait_for(self._world.agent_came.wait(), deadline - asyncio.get_running_loop().time())
             except TimeoutError:
                 raise TimeoutError(f"no agent connected within {seconds:.0f} s: {', '.join(missing)}") from None
 

@@ -26,6 +26,8 @@ os.environ.setdefault("MOTO_AMIS_PATH", str(Path(__file__).with_name("images.jso
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
+from moto.resourcegroups.models import resourcegroups_backends
+from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 
 from .auth import Credential, Principal, RawRequest
@@ -202,3 +204,18 @@ def key_arn(account: str, region: str, key: str) -> str:
     backend = kms_backends[account][region]
     found = backend.any_id_to_key_id(key)
     return str(backend.keys[found].arn) if found in backend.keys else key
+
+
+def bucket_exists(name: str) -> bool:
+    """Whether anyone has a bucket of that name."""
+    return name in s3_backends.bucket_accounts
+
+
+def group_query(account: str, region: str, name: str) -> dict[str, Any] | None:
+    """The query of a resource group, by its name or ARN; None if there is no such group."""
+    groups = resourcegroups_backends[account][region].groups
+    group = groups.by_name.get(name.rpartition("group/")[2])
+    if group is None:
+        return None
+    found: dict[str, Any] = json.loads((group.resource_query or {}).get("Query") or "{}")
+    return found

@@ -67,7 +67,7 @@ async def serve(
     world = World(folder, settings, RequestLog(folder / "requests.jsonl", on_request), spec.accounts, spec.regions)
     world.furnish()
     dispatcher, gateway = Dispatcher(world), Gateway(world)
-    fleet = Fleet(world, dispatcher, gateway.connected)
+    fleet = Fleet(world, dispatcher)
     application = web.Application(client_max_size=_LARGEST_BODY)
     metadata.add_routes(application, world)
     gateway.add_routes(application)
@@ -95,6 +95,7 @@ async def serve(
     finally:
         await fleet.close()
         await world.sessions.close()
+        world.run_command.close()
         await control.cleanup()
         await runner.cleanup()
         world.moto.close()

@@ -36,6 +36,18 @@ class Settings:
     node_credentials_seconds: float = 3600.0
     #: How long GetMessages of ec2messages waits for a message.
     poll_seconds: float = 20.0
+    #: How long after SendCommand its invocations are not to be seen (InvocationDoesNotExist).
+    invocation_delay: float = 0.1
+    #: How long a second of SendCommand's TimeoutSeconds lasts.
+    delivery_second: float = 1.0
+    #: After how long an agent gets a message of Run Command again that it did not acknowledge, or was too busy for.
+    redelivery_seconds: float = 3.0
+    #: How long a message of ec2messages is hidden from the next GetMessages.
+    visibility_seconds: float = 10.0
+    #: The largest parameters of SendCommand, in characters of JSON.
+    largest_parameters: int = 65_536
+    #: When a simulated node answers, after the command reached it.
+    simulated_seconds: float = 0.05
     #: "auto": ws for StartSession over http, wss over https; or "ws", "wss".
     stream_scheme: str = "auto"
 

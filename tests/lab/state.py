@@ -36,6 +36,7 @@ class ManagedNode:
     association_status: str | None = None
     channel: ControlChannel | None = None
     channel_lost: float | None = None
+    polling: int = 0  #: GetMessages of ec2messages that wait now
     gone: bool = False  #: terminated or deregistered
 
     @property
@@ -49,13 +50,18 @@ class ManagedNode:
         return frozenset((self.spec.node_id, self.spec.name))
 
     @property
+    def only_polls(self) -> bool:
+        """Whether the service refuses it a control channel, as a role without ssmmessages does: ec2messages remains."""
+        return bool(self.spec.options.get("ec2messages"))
+
+    @property
     def connected(self) -> bool:
         """Whether sessions can be started (GetConnectionStatus)."""
         return not self.gone and (self.channel is not None or self.spec.kind is NodeKind.SIMULATED)
 
     def is_online(self, settings: Settings) -> bool:
         """PingStatus Online."""
-        if self.connected:
+        if self.connected or self.polling:
             return True
         latest = max(self.last_ping or 0.0, self.channel_lost or 0.0)
         return time.time() - latest < settings.connection_lost_after
@@ -137,6 +143,7 @@ class Inventory:
 
     def __init__(self) -> None:
         self._nodes: dict[str, ManagedNode] = {}
+        self._by_place: dict[tuple[str, str], dict[str, ManagedNode]] = {}
 
     def __iter__(self) -> Iterator[ManagedNode]:
         return iter(list(self._nodes.values()))
@@ -147,10 +154,7 @@ class Inventory:
     def add(self, node: ManagedNode) -> None:
         """Let a node exist."""
         self._nodes[node.node_id] = node
-
-    def remove(self, node_id: str) -> None:
-        """Forget a node."""
-        self._nodes.pop(node_id, None)
+        self._by_place.setdefault((node.spec.account, node.spec.region), {})[node.node_id] = node
 
     def get(self, node_id: str) -> ManagedNode | None:
         """By id."""
@@ -170,11 +174,7 @@ class Inventory:
 
     def within(self, account: str, region: str) -> list[ManagedNode]:
         """Nodes of an account and region that still exist."""
-        return [
-            node
-            for node in self._nodes.values()
-            if node.spec.account == account and node.spec.region == region and not node.gone
-        ]
+        return [node for node in self._by_place.get((account, region), {}).values() if not node.gone]
 
     def _known(self) -> list[str]:
         return [node.spec.name for node in itertools.islice(self._nodes.values(), 20)]

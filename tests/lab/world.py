@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .model import Endpoints
 from .moto_bridge import Moto, create_instance_profile, create_role, users_key
 from .permissions import Permissions
 from .request_log import RequestLog
+from .run_command.service import RunCommand
 from .sessions import Sessions
 from .settings import Settings
 from .spec import NODE_ROLE, OPERATOR_ROLE, OPERATOR_USER
@@ -40,10 +42,13 @@ class World:
     service_settings: dict[tuple[str, str, str], str] = field(default_factory=dict)
     keys: dict[str, Credential] = field(default_factory=dict)  #: an operator's key for each account
     endpoints: Endpoints | None = None
+    agent_came: asyncio.Event = field(default_factory=asyncio.Event)  #: set whenever a control channel or a poll begins
     sessions: Sessions = field(init=False)
+    run_command: RunCommand = field(init=False)
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.faults, self.settings)
+        self.run_command = RunCommand(self.settings, self.nodes)
 
     def furnish(self) -> None:
         """Give each account a user with a key and the two roles."""

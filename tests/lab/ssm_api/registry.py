@@ -30,6 +30,19 @@ class Call:
         """Raise AccessDeniedException unless the caller may."""
         self.world.permissions.check(self.principal, f"ssm:{action}", resources, WireProtocol.JSON)
 
+    def may(self, action: str, *resources: str) -> bool:
+        """Whether the caller may, for what goes on without."""
+        try:
+            self.authorize(action, *resources)
+        except AwsError:
+            return False
+        return True
+
+    def presumed_arn(self, node_id: str) -> str:
+        """What IAM looks at for a node that does not exist."""
+        kind, service = ("managed-instance", "ssm") if node_id.startswith("mi-") else ("instance", "ec2")
+        return f"arn:aws:{service}:{self.region}:{self.account}:{kind}/{node_id}"
+
     def node(self, node_id: str) -> ManagedNode | None:
         """A managed node of the caller's account and region."""
         node = self.world.nodes.get(node_id)

@@ -26,7 +26,7 @@ async def start_session(call: Call) -> dict[str, Any]:
     """Answer a session id, a stream URL and a token."""
     target, name = call.parameters["Target"], call.parameters.get("DocumentName")
     node = call.node(target)
-    resources = [node.arn if node else _presumed_arn(call, target)]
+    resources = [node.arn if node else call.presumed_arn(target)]
     if name:
         owner = "" if short_name(name).startswith("AWS-") else call.account
         resources.append(f"arn:aws:ssm:{call.region}:{owner}:document/{short_name(name)}")
@@ -93,7 +93,7 @@ async def get_connection_status(call: Call) -> dict[str, Any]:
     """Whether an agent is at the other end."""
     target = call.parameters["Target"]
     node = call.node(target)
-    call.authorize("GetConnectionStatus", node.arn if node else _presumed_arn(call, target))
+    call.authorize("GetConnectionStatus", node.arn if node else call.presumed_arn(target))
     return {"Target": target, "Status": "connected" if node is not None and node.connected else "notconnected"}
 
 
@@ -123,12 +123,6 @@ def _run_as(call: Call, inputs: dict[str, Any]) -> str:
         if "SSMSessionRunAs" in tags:
             return str(tags["SSMSessionRunAs"])
     return str(inputs.get("runAsDefaultUser") or "")
-
-
-def _presumed_arn(call: Call, target: str) -> str:
-    if target.startswith("mi-"):
-        return f"arn:aws:ssm:{call.region}:{call.account}:managed-instance/{target}"
-    return f"arn:aws:ec2:{call.region}:{call.account}:instance/{target}"
 
 
 def _own_session(call: Call, name: str) -> Session | None:
