@@ -153,7 +153,8 @@ class Output:
             if stream.incompressible:
                 stream.incompressible -= 1
             else:
-                small = zlib.compress(data, 1)
+                compressor = zlib.compressobj(1, zlib.DEFLATED, 13, 6)  # 64 kB of memory, not 256
+                small = compressor.compress(data) + compressor.flush()
                 # A fast carrier gains less by fewer bytes than compression costs.
                 if len(small) < len(data) * (0.9 if self.fd == self.terminal else 0.6):
                     kind, data = kind | COMPRESSED, small
@@ -988,5 +989,6 @@ class Runner:
 
 
 if __name__ == "__main__":
+    globals().pop("b", None)  # the bootstrap's copy of this program
     Runner().run()
     os._exit(0)
