@@ -91,6 +91,13 @@ class DataChannel:
         """Queue bytes for the session's input. They wait for the agent's first message, see ``input_waits`` of the settings."""
         self._data.append(data)
 
+    def program_runs(self) -> None:
+        """Send input that waits: the caller knows by another way that the agent has started the session's program.
+
+        An agent that wants encryption asks for it before, so whether it does is known by now.
+        """
+        self._may_send = True
+
     def terminate(self) -> None:
         """Queue the flag that ends a port session, behind all data. Agents ignore it in other sessions."""
         self._terminating = True

@@ -196,6 +196,11 @@ class SessionClient:
             await self._progress.wait()
             self._require_open()
 
+    def program_runs(self) -> None:
+        """Input need not wait for the agent's first message any more: the session's program was heard of by another way."""
+        self._channel.program_runs()
+        self._to_send.set()
+
     async def events(self) -> AsyncIterator[SessionEvent]:
         """What the session reports, until and with :class:`Closed`. For one consumer."""
         while True:

@@ -31,7 +31,8 @@ class ChannelSettings:
 
     input_waits: bool = False
     """Whether input waits for the agent's first message, be it output or a handshake: what comes before that is dropped by a
-    terminal which does not exist yet, and would be plain where encryption is about to be agreed on. For commands that speak first."""
+    terminal which does not exist yet, and would be plain where encryption is about to be agreed on. For commands that speak first.
+    An agent passes on the first output of a terminal only after a second; see ``DataChannel.program_runs``."""
 
     terminal_size: tuple[int, int] | None = None
     """Columns and rows of the session's terminal, sent once; None leaves the agent's own."""

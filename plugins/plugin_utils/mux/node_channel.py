@@ -257,6 +257,8 @@ class NodeChannel:
                     continue
                 for found in receive(event.data, carrier):
                     dispatch(found)
+                if carrier and self.ready is None and self.runner.started:
+                    self.session.program_runs()
                 self._wake.set()
             elif isinstance(event, ExitCode):
                 continue

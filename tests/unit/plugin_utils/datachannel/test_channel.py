@@ -103,7 +103,7 @@ def test_the_terminal_size_is_told_once_when_there_is_a_terminal() -> None:
 def encrypted(challenge: str = "") -> tuple[DataChannel, Agent, bytes]:
     key = os.urandom(64)
     agent = Agent(session_type="InteractiveCommands", kms_key=KEY_ID, data_key=key, challenge=challenge)
-    return DataChannel("session-1", "mi-1"), agent, key
+    return DataChannel("session-1", "mi-1", ChannelSettings(input_waits=True)), agent, key
 
 
 def test_input_that_waits_for_the_agent_is_never_plain_in_an_encrypted_session() -> None:
@@ -126,6 +126,27 @@ def test_input_that_waits_goes_with_the_first_output_where_nothing_is_agreed_on(
     agent.send(b"$ ")
     exchange(channel, agent)
     assert agent.input == b"data"
+
+
+def test_input_need_not_wait_once_the_program_is_known_to_run() -> None:
+    channel, agent = DataChannel("s", "t", ChannelSettings(input_waits=True)), Agent()
+    channel.send(b"data")
+    channel.program_runs()
+    exchange(channel, agent)
+    assert agent.input == b"data"
+
+
+def test_no_input_is_plain_between_handshake_and_key_although_the_program_runs() -> None:
+    channel, agent, key = encrypted()
+    channel.send(b"early")
+    (_wanted,) = exchange(channel, agent)
+    channel.program_runs()
+    exchange(channel, agent)
+    assert not agent.input
+    channel.data_key(key, b"encrypted")
+    exchange(channel, agent)
+    assert agent.encrypted
+    assert agent.input == b"early"
 
 
 def test_an_encrypted_session_from_handshake_to_end() -> None:
