@@ -157,8 +157,10 @@ def test_become_with_password(both: Controller) -> None:
     assert counts(both)["refused"] == 0
 
 
-@pytest.mark.parametrize("method", ["sudo", "su"])
-@pytest.mark.parametrize("password", ["wrong", None])
+@pytest.mark.parametrize(
+    ("method", "password"),
+    [("sudo", "wrong"), ("su", None), pytest.param("sudo", None, marks=pytest.mark.slow), pytest.param("su", "wrong", marks=pytest.mark.slow)],
+)
 def test_a_warm_interpreter_does_not_answer_for_a_wrong_password(both: Controller, method: str, password: str | None) -> None:
     right = whoami(become_method=method, vars={"ansible_become_password": PASSWORD})
     wrong = {"name": "wrong", "ansible.builtin.command": "id -un", "become": True, "become_method": method, "ignore_errors": True, "ignore_unreachable": True}
