@@ -174,6 +174,7 @@ class AccountClients:
         self._pool = pool
         self._account_id = account.account_id
         self._lock = threading.Lock()
+        self._renewing = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
         with self._explained("credentials"):
             self._sessions = pool.sessions(account.base)
@@ -215,6 +216,21 @@ class AccountClients:
     def client(self, service: str, region: str) -> Any:
         """The botocore client itself, for those who judge its errors themselves. It has the pool's retries."""
         return self._data_client(service, region)
+
+    def renew(self, stale: Any) -> None:
+        """Resolve the credentials anew, since AWS says that those of a client have expired. :raises CollectError: if they cannot be had.
+
+        :param stale: that client; if another thread has renewed it already, nothing is done.
+        """
+        with self._renewing:
+            with self._lock:
+                if stale not in self._clients.values():
+                    return
+            with self._explained("credentials"):
+                keys = self._assume_role() if self.account.role_arn else self._sessions.keys()
+            with self._lock:
+                self._keys = keys
+                self._clients.clear()
 
     def explain(self, region: str, action: str, error: Exception) -> CollectError:
         """What an error of such a client means here."""

@@ -1,0 +1,66 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node's invocation gave, as a plain mapping: made of an entry of ListCommandInvocations. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..nodes import timestamp
+from .status import snake
+
+#: Characters of output that the listing gives at most.
+BRIEF = 2_500
+#: Characters of stdout and of stderr that GetCommandInvocation gives at most.
+API_STDOUT, API_STDERR = 24_000, 8_000
+#: What the agent puts between the streams of a reply.
+SEPARATOR = "\n----------ERROR-------\n"
+
+Record = dict[str, Any]
+
+
+def invocation_record(entry: Mapping[str, Any], place: Mapping[str, Any], *, attempt: int = 0, output: bool = True) -> Record:
+    """A node's result.
+
+    With several steps, status and rc are those of the first step that did not succeed, or of the last one; output is that of all steps.
+
+    :param entry: with details.
+    :param place: account_id, account_name and region.
+    """
+    steps = list(entry.get("CommandPlugins") or ())
+    telling = next((step for step in steps if step.get("StatusDetails") not in ("Success", None)), steps[-1] if steps else {})
+    rc = telling.get("ResponseCode")
+    started = [step["ResponseStartDateTime"] for step in steps if step.get("ResponseStartDateTime")]
+    ended = [step["ResponseFinishDateTime"] for step in steps if step.get("ResponseFinishDateTime")]
+    record: Record = {
+        "instance_id": entry["InstanceId"],
+        **place,
+        "command_id": entry["CommandId"],
+        "status": snake(entry.get("StatusDetails") or entry["Status"]),
+        "rc": rc if rc is not None and rc != -1 else None,
+        "attempt": attempt,
+        "requested_at": timestamp(entry.get("RequestedDateTime")),
+        "started_at": timestamp(started[0]) if started else None,
+        "ended_at": timestamp(ended[-1]) if ended else None,
+        "stdout_uri": telling.get("StandardOutputUrl") or entry.get("StandardOutputUrl") or None,
+        "stderr_uri": telling.get("StandardErrorUrl") or entry.get("StandardErrorUrl") or None,
+    }
+    if output:
+        texts = [str(step.get("Output") or "") for step in steps]
+        parts = [text.partition(SEPARATOR) for text in texts]
+        record["stdout"] = "".join(stdout for stdout, _separator, _stderr in parts)
+        record["stderr"] = "".join(stderr for _stdout, _separator, stderr in parts)
+        record["output_truncated"] = any(len(text) >= BRIEF for text in texts)
+    return record
+
+
+def refused_record(node_id: str, place: Mapping[str, Any], status: str, message: str, *, attempt: int = 0) -> Record:
+    """A node to which nothing was sent, with the reason."""
+    nothing = ("command_id", "rc", "requested_at", "started_at", "ended_at", "stdout_uri", "stderr_uri")
+    return {"instance_id": node_id, **place, "status": status, "attempt": attempt, "msg": message, **dict.fromkeys(nothing)}
+
+
+def steps_of(entry: Mapping[str, Any]) -> list[str]:
+    """The names of a command's steps, by which GetCommandInvocation is asked."""
+    return [str(step["Name"]) for step in entry.get("CommandPlugins") or ()]

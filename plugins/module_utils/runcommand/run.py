@@ -1,0 +1,124 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run in all its places at once, and which of its nodes are where."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from .caller import Caller
+from .place_run import PlaceRun
+from .progress import Counts
+from .targets import Named, Targets, chunks
+
+#: Seconds between looks at the counters of all places, which cost no call.
+_TICK = 1.0
+
+
+class Run:
+    """Drives the places of a run. A thread each, since they wait for different rates; calls at once are limited by the callers' semaphore."""
+
+    def __init__(self, parts: Sequence[PlaceRun], stop: threading.Event) -> None:
+        self.parts = parts
+        self._stop = stop
+        self._crashes: list[BaseException] = []
+
+    def go(self, on_progress: Callable[[Counts], None], timeout: float | None = None) -> bool:
+        """To the end; False if it was not over after `timeout` seconds, and was left."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        threads = [threading.Thread(target=self._run, args=(part,), daemon=True, name=f"fleet.ssm {part.place.region}") for part in self.parts]
+        for thread in threads:
+            thread.start()
+        in_time = True
+        while any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join(_TICK)
+                    break
+            if deadline is not None and time.monotonic() >= deadline:
+                in_time = False
+                self._stop.set()
+            on_progress(self.counts())
+        if self._crashes:
+            raise self._crashes[0]
+        return in_time
+
+    def counts(self) -> Counts:
+        """Nodes of all places."""
+        found = Counts()
+        for part in self.parts:
+            found += part.counts
+        return found
+
+    def _run(self, part: PlaceRun) -> None:
+        try:
+            part.run()
+        except BaseException as error:  # to be raised where someone sees it
+            self._crashes.append(error)
+
+
+def assign(targets: Targets, callers: Sequence[Caller]) -> tuple[list[list[str]], list[Named]]:
+    """The named nodes of each caller's place, in their order, and those that are in none.
+
+    A node whose place is not given is looked for in all places, unless there is only one.
+
+    :raises CollectError: if an account's number, or its nodes, cannot be had.
+    """
+    found: list[list[str]] = [[] for _caller in callers]
+    rest: list[Named] = []
+    unplaced: list[str] = []
+    by_account = any(node.account_id for node in targets.named)
+    for node in targets.named:
+        here = [
+            number
+            for number, caller in enumerate(callers)
+            if node.region in (None, caller.place.region) and (not by_account or node.account_id in (None, caller.place.account_id))
+        ]
+        if len(here) == 1:
+            found[here[0]].append(node.node_id)
+        elif not here:
+            rest.append(node)
+        else:
+            unplaced.append(node.node_id)
+    if unplaced:
+        places = {node_id: number for number, caller in enumerate(callers) for node_id in registered(caller, unplaced)}
+        for node_id in unplaced:
+            if node_id in places:
+                found[places[node_id]].append(node_id)
+            else:
+                rest.append(Named(node_id))
+    return found, rest
+
+
+def registered(caller: Caller, node_ids: Sequence[str]) -> list[str]:
+    """Those of the nodes that Systems Manager knows in a place. :raises CollectError: if it refuses."""
+    found: set[str] = set()
+    for chunk in chunks(node_ids):
+        filters = [{"Key": "InstanceIds", "Values": list(chunk)}]
+        for page in caller.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=filters, MaxResults=50):
+            found.update(entry["InstanceId"] for entry in page)
+    return [node_id for node_id in node_ids if node_id in found]
+
+
+def resolve(targets: Targets, caller: Caller) -> list[str]:
+    """The nodes that the targets mean in a place now, for check mode; the service resolves them itself when a command is sent.
+
+    :raises CollectError: if they cannot be listed.
+    """
+    group = targets.group
+    if group is not None:
+        types = next((values for key, values in targets.criteria if key == "resource-groups:ResourceTypeFilters"), ())
+        members: list[str] = []
+        pages = caller.place.pages("ListGroupResources", "Resources", service="resource-groups", Group=group)
+        for entry in pages:
+            identifier = entry["Identifier"]
+            if not types or identifier["ResourceType"] in types:
+                members.append(identifier["ResourceArn"].rpartition("/")[2])
+        return registered(caller, [node_id for node_id in members if node_id.startswith(("i-", "mi-"))])
+    filters = [{"Key": key, "Values": list(values)} for key, values in targets.criteria]
+    found: list[str] = []
+    for page in caller.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=filters, MaxResults=50):
+        found += [entry["InstanceId"] for entry in page]
+    return found
