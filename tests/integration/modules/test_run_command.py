@@ -1,0 +1,200 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands on a fleet that answers without executing: who gets one, how often, and what comes of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.modules.local import ROLE, Local
+from tests.lab import Lab, NodeKind
+
+HUB, OTHER = "111111111111", "222222222222"
+REGION = "eu-central-1"
+REGIONS = [REGION, "us-east-1"]
+BOTH = {"regions": REGIONS, "accounts": [{"name": "one"}, {"name": "two", "role_arn": ROLE}]}
+ECHO = {"commands": ["echo hello"]}
+
+
+def simulated(count: int, prefix: str, *, account: str = HUB, region: str = REGION, hybrid: bool = True, **values: Any) -> list[dict[str, Any]]:
+    place = {"account": account, "region": region, "kind": NodeKind.SIMULATED, "hybrid": hybrid}
+    return [{"name": f"{prefix}-{number}", "tags": {"Role": prefix}, **place, **values} for number in range(1, count + 1)]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Lab]:
+    nodes = [
+        *simulated(49, "batch"),
+        *simulated(120, "crowd"),
+        *simulated(3, "app", options={"stdout": "I am {name}\n"}),
+        *simulated(2, "app", account=OTHER, region=REGIONS[1]),
+        *simulated(2, "bad", options={"failing": 1.0, "code": 3, "stderr": "no\n"}),
+        *simulated(2, "slow", options={"seconds": 30}),
+        *simulated(1, "silent", options={"silent": 1.0}),
+    ]
+    with Lab(nodes) as lab:
+        yield lab
+
+
+@pytest.fixture
+def local(fleet: Lab, tmp_path: Path) -> Iterator[Local]:
+    fleet.reset_requests()
+    yield Local(tmp_path / "controller", fleet)
+    fleet.clear_permissions()
+    fleet.clear_faults()
+
+
+def ids(lab: Lab, prefix: str) -> list[str]:
+    return [node.node_id for node in lab.nodes() if node.name.startswith(f"{prefix}-")]
+
+
+def test_two_accounts_by_tag(local: Local) -> None:
+    result = local("run_command", **ECHO, **BOTH, tags={"Role": "app"})
+    assert result["changed"] and result["summary"] == {"total": 5, "succeeded": 5, "failed": 0, "error_ratio": 0.0, "by_status": {"success": 5}}
+    assert {(node["account_id"], node["account_name"], node["region"]) for node in result["nodes"]} == {(HUB, "one", REGION), (OTHER, "two", REGIONS[1])}
+    first = result["nodes"][0]
+    assert first["rc"] == 0 and first["stdout"].startswith("I am app-") and first["started_at"] and not first["output_truncated"]
+    assert local.lab.requests().counts["ssm:SendCommand"] == 4
+
+
+def test_failures_come_first_and_fail_the_task_unless_they_are_allowed(local: Local) -> None:
+    options = {**ECHO, "region": REGION, "tags": {"Role": ["app", "bad"]}}
+    result = local.fail("run_command", **options)
+    assert result["msg"] == "2 of 5 nodes did not succeed: 2 failed."
+    assert [(node["status"], node["rc"]) for node in result["nodes"]] == [("failed", 3)] * 2 + [("success", 0)] * 3
+    assert "no" in result["nodes"][0]["stdout"] + result["nodes"][0]["stderr"]
+    assert local("run_command", **options, max_error_ratio=0.4)["summary"]["error_ratio"] == 0.4
+    assert "The error ratio is 0.4, more than 0.3" in local.fail("run_command", **options, max_error_ratio=0.3)["msg"]
+    assert local("run_command", **options, success="any")["summary"]["succeeded"] == 3
+
+
+def test_one_unknown_node_of_fifty_leaves_forty_nine(local: Local) -> None:
+    stranger = "mi-00000000000000000"
+    result = local.fail("run_command", **ECHO, region=REGION, instance_ids=[*ids(local.lab, "batch"), stranger])
+    assert result["summary"]["by_status"] == {"success": 49, "undeliverable": 1}
+    (node,) = (node for node in result["nodes"] if node["status"] != "success")
+    assert node["instance_id"] == stranger and "not registered in this account and region" in node["msg"]
+    assert result["msg"] == "1 of 50 nodes did not succeed: 1 undeliverable."
+    assert local.lab.requests().counts["ssm:SendCommand"] == 2
+
+
+def test_an_account_that_refuses_takes_no_other_one_with_it(local: Local) -> None:
+    local.lab.deny("ssm:SendCommand", principal="FleetOperator")
+    nodes = [{"instance_id": node.node_id, "account_id": node.account, "region": node.region} for node in local.lab.nodes() if node.name.startswith("app-")]
+    result = local.fail("run_command", **ECHO, **BOTH, nodes=nodes)
+    assert result["summary"]["by_status"] == {"access_denied": 2, "success": 3}
+    refused = [node for node in result["nodes"] if node["status"] == "access_denied"]
+    assert {node["account_id"] for node in refused} == {OTHER} and all("ssm:SendCommand is not allowed for" in node["msg"] for node in refused)
+    assert "Allow the action ssm:SendCommand" in result["msg"]
+
+    by_tag = local.fail("run_command", **ECHO, **BOTH, tags={"Role": "app"})
+    assert by_tag["summary"]["succeeded"] == 3 and any("account two" in error and "ssm:SendCommand" in error for error in by_tag["errors"])
+    assert local("run_command", **ECHO, **BOTH, tags={"Role": "app"}, success="any")["summary"]["succeeded"] == 3
+
+
+def test_a_lost_answer_does_not_send_twice(local: Local) -> None:
+    with local.lab.fault_calls("ssm:SendCommand", lost=True, count=1):
+        result = local("run_command", **ECHO, region=REGION, tags={"Role": "app"})
+    assert result["summary"]["succeeded"] == 3
+    (command,) = result["commands"]
+    sent = local.lab.client("ssm").list_commands()["Commands"]
+    assert [entry["CommandId"] for entry in sent if result["run_id"] in entry["Comment"]] == [command["command_id"]]
+
+
+def test_a_run_is_taken_over_by_its_name(local: Local) -> None:
+    options = {**ECHO, "region": REGION, "instance_ids": ids(local.lab, "app")[:3], "run_id": "job-1"}
+    started = local("run_command", **options, wait=False)
+    assert started["run_id"] == "job-1" and len(started["commands"]) == 1 and started["nodes"] == []
+    result = local("run_command", **options)
+    assert [command["command_id"] for command in result["commands"]] == [command["command_id"] for command in started["commands"]]
+    assert result["summary"]["succeeded"] == 3 and local.lab.requests().counts["ssm:SendCommand"] == 1
+    more = {**options, "instance_ids": [*options["instance_ids"], ids(local.lab, "batch")[0]]}
+    assert local("run_command", **more)["summary"]["succeeded"] == 4
+    assert local.lab.requests().counts["ssm:SendCommand"] == 2
+
+
+def test_check_mode_says_what_would_run(local: Local) -> None:
+    result = local("run_command", "--check", "--diff", **ECHO, **BOTH, tags={"Role": "app"})
+    assert result["changed"] and [(each["account_id"], each["nodes"], each["commands"]) for each in result["would_send"]] == [(HUB, 3, 1), (OTHER, 2, 1)]
+    assert {node["status"] for node in result["nodes"]} == {"would_run"} and result["summary"]["total"] == 5
+    assert result["diff"]["after"]["would_send"][0]["parameters"] == {"commands": ["echo hello"]}
+    assert "ssm:SendCommand" not in local.lab.requests().counts
+
+
+def test_a_large_fleet_goes_to_a_file(local: Local, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl.gz"
+    result = local("run_command", **ECHO, region=REGION, instance_ids=ids(local.lab, "crowd"), max_concurrency="100%", results_path=str(path))
+    with gzip.open(path, "rt") as file:
+        written = [json.loads(line) for line in file]
+    assert {record["instance_id"] for record in written} == set(ids(local.lab, "crowd")) and len(written) == 120
+    assert result["nodes"] == [] and result["summary"]["total"] == 120 and len(result["commands"]) == 3
+
+
+def test_a_number_of_nodes_at_once_holds_for_more_than_one_command(local: Local) -> None:
+    options = {**ECHO, "region": REGION, "instance_ids": ids(local.lab, "crowd"), "max_concurrency": "20"}
+    assert "needs 'wait: true'" in local.fail("run_command", **options, wait=False)["msg"]
+    result = local("run_command", **options)
+    commands = {entry["CommandId"]: entry for entry in local.lab.client("ssm").list_commands()["Commands"]}
+    sent = sorted(commands[command["command_id"]]["RequestedDateTime"] for command in result["commands"])
+    assert len(sent) == 3 and all((later - earlier).total_seconds() >= 0.9 for earlier, later in zip(sent, sent[1:], strict=False))
+
+
+def test_what_was_not_delivered_is_sent_again(local: Local) -> None:
+    local.lab.settings(delivery_second=0.05)
+    try:
+        options = {**ECHO, "region": REGION, "tags": {"Role": "silent"}, "delivery_timeout": 30}
+        result = local.fail("run_command", **options, retries=1)
+    finally:
+        local.lab.settings(delivery_second=1.0)
+    assert [command["attempt"] for command in result["commands"]] == [0, 1]
+    assert result["summary"]["by_status"] == {"delivery_timed_out": 1} and result["nodes"][0]["attempt"] == 1
+
+
+def test_waiting_ends_and_a_run_is_cancelled(local: Local) -> None:
+    result = local.fail("run_command", **ECHO, region=REGION, tags={"Role": "slow"}, wait_timeout=2)
+    assert result["msg"].startswith("Not all nodes had ended after 2 s.") and result["summary"]["total"] == 2
+    assert {node["status"] for node in result["nodes"]} <= {"pending", "in_progress"}
+    again = {"state": "cancelled", "run_id": result["run_id"], "region": REGION}
+    assert local("run_command", "--check", **again)["changed"]
+    ended = local("run_command", "--diff", **again)
+    assert ended["changed"] and [command["status"] for command in ended["commands"]] == ["cancelled"]
+    assert not local("run_command", **again)["changed"]
+    assert "No command of the run nobody" in local.fail("run_command", **{**again, "run_id": "nobody"})["msg"]
+
+
+def test_throttling_costs_time_alone(local: Local) -> None:
+    nodes = ids(local.lab, "crowd")
+    with local.lab.throttle("ssm:ListCommandInvocations", rate=1):
+        result = local("run_command", **ECHO, region=REGION, instance_ids=nodes, max_concurrency="100%")
+    assert result["summary"]["succeeded"] == 120
+
+
+def test_progress_is_shown_while_it_runs(local: Local) -> None:
+    local.controller.environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.builtin.default"
+    run = local.run("run_command", **ECHO, region=REGION, tags={"Role": ["slow", "app"]}, wait_timeout=12)
+    assert "fleet.ssm.run_command: 3 of 5 nodes done" in run.stdout and "run_id " in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tags": {"Role": "app"}}, "Nothing to run"),
+        ({**ECHO}, "No node is named"),
+        ({**ECHO, "instance_ids": ["web-1"]}, "These are no ids of nodes"),
+        ({**ECHO, "tags": {"Role": "app"}, "execution_timeout": 4}, "'execution_timeout' must be 5 to 172800"),
+        ({**ECHO, "tags": {"Role": "app"}, "max_concurrency": "0"}, "'max_concurrency' must be"),
+        ({**ECHO, "tags": {"Role": "app"}, "comment": "x" * 90}, "'comment' has 90 characters"),
+        ({**ECHO, "tags": {"Role": "app"}, "results_path": "/nonexistent/x"}, "'results_path': the folder /nonexistent"),
+        ({**ECHO, "tags": {"Role": "app"}, "run_id": "a b"}, "'run_id' may have"),
+        ({**ECHO, "tags": {"Role": "nothing"}}, "No node matches"),
+        ({"document": "Nowhere", "tags": {"Role": "app"}}, "InvalidDocument"),
+    ],
+)
+def test_what_cannot_be_meant(local: Local, options: dict[str, Any], words: str) -> None:
+    assert words in local.fail("run_command", region=REGION, **options)["msg"]
