@@ -61,6 +61,7 @@ def create_certificates(folder: Path, regions: tuple[str, ...] = ()) -> Certific
         x509.IPAddress(ipaddress.ip_address("::1")),
         x509.DNSName("*.amazonaws.com"),
         *(x509.DNSName(f"{service}.{region}.amazonaws.com") for region in regions for service in _SERVICES),
+        *(x509.DNSName(f"*.s3.{region}.amazonaws.com") for region in regions),
     ]
     server = (
         x509.CertificateBuilder()

@@ -3,7 +3,7 @@
 """Nodes that run an unmodified amazon-ssm-agent from a folder of the user's, in place of our own program.
 
 The agent is told by its own configuration file where the service is, trusts the lab's CA through the node's trust
-store, and finds nothing else: no name is resolved on such a node.
+store, and finds nothing else: no names but S3's are resolved on such a node.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 from ..model import Endpoints, NodeSpec
 from .init import InitConfig
 from .metadata_address import MetadataAddress
+from .names import NameServer
 from .process import ProcessNode
 from .provision import write_file
 from .supervisor import NodeError
 
 PROGRAMS = ("amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker", "ssm-document-worker")
 _OPTIONAL = ("ssm-session-logger", "ssm-cli")
-_NO_NAMES = "nameserver 127.0.0.254\noptions timeout:1 attempts:1"  # an address where nobody answers
+_NAMES = "nameserver {address}\noptions timeout:1 attempts:1"
 _CERTIFICATE = "/usr/local/share/ca-certificates/fleet-lab.crt"
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -38,14 +39,17 @@ class RealAgent:
             raise NodeError(
                 f"{spec.name}: no {', '.join(missing)} in {self._folder}: name the folder of an agent's programs"
             )
+        self._names = NameServer()
         self._metadata = None if spec.hybrid else MetadataAddress(endpoints.metadata_url(spec.node_id))
 
     async def start(self) -> None:
         """Serve what the agent asks its surroundings for."""
+        await self._names.start()
         if self._metadata is not None:
             await self._metadata.start()
 
     async def stop(self) -> None:
+        await self._names.stop()
         if self._metadata is not None:
             await self._metadata.stop()
 
@@ -61,7 +65,7 @@ class RealAgent:
             *write_file(_CERTIFICATE, certificate),
             f"cat {_CERTIFICATE} >> {_BUNDLE}",
             "rm -f /etc/resolv.conf",  # it may be a link into /run
-            *write_file("/etc/resolv.conf", _NO_NAMES),
+            *write_file("/etc/resolv.conf", _NAMES.format(address=self._names.address)),
             *write_file("/etc/amazon/ssm/amazon-ssm-agent.json", self._configuration()),
         ]
 
@@ -88,6 +92,7 @@ class RealAgent:
     def _configuration(self) -> str:
         """`amazon-ssm-agent.json`: every service at the lab."""
         url, region = self._endpoints.agent_https_url, self._spec.region
+        s3 = f"https://s3.{region}.amazonaws.com:{url.rpartition(':')[2]}"  # the bucket is put in front of it
         return json.dumps(
             {
                 "Profile": {"ShareCreds": True},
@@ -96,7 +101,7 @@ class RealAgent:
                 "Mgs": {"Region": region, "Endpoint": url, "StopTimeoutMillis": 20000, "SessionWorkersLimit": 1000},
                 "Agent": {"Region": region, "TelemetryMetricsToSSM": False},
                 "Kms": {"Endpoint": url},
-                "S3": {"Endpoint": url, "Region": region},
+                "S3": {"Endpoint": s3, "Region": region},
                 "Identity": {"ConsumptionOrder": ["OnPrem" if self._spec.hybrid else "EC2"]},
             },
             indent=1,

@@ -114,13 +114,18 @@ class Execution:
             return
         events: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
         self.state.read += len(whole)
+        known = dict(self.state.results)
         for event in events:
             if "step" in event:
                 self.state.results[event["step"]] = StepResult(**event["result"])
             else:
                 self.state.status, self._ended = event["done"], True
         self._store.save(self.state)
+        # Each is told with what was known then.
+        self.state.results = known
         for event in events:
+            if "step" in event:
+                self.state.results[event["step"]] = StepResult(**event["result"])
             self._on_result(self.state, event.get("step", ""))
 
     def _give_up(self) -> None:

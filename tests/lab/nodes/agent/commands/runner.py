@@ -42,6 +42,7 @@ class Surroundings:
     service: Service
     command_id: str
     folder: Path  #: orchestration folder of the document
+    outputs: Path  #: where outputs of its steps go, which is the same but for documents in documents
     bucket: str = ""
     key_prefix: str = ""
     upload: Upload | None = None  #: with a bucket
@@ -146,7 +147,7 @@ def _execute_part(around: Surroundings, plugin: Plugin, step: Step, properties: 
     name = step.step_id
     if step.plugin == step.step_id:
         name = next((str(value) for key, value in _fields(properties) if key.lower() == "id"), "")
-    folder = around.folder
+    folder = around.outputs
     for part in (step.plugin, name):
         folder = folder / part.replace(":", "")
     output.open(folder, join_key(around.key_prefix, step.plugin, name), around.upload)

@@ -9,7 +9,6 @@ of their own live on, and what they write is lost.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import selectors
@@ -47,17 +46,19 @@ class Script:
 
 def parse_script(properties: Any) -> Script:
     """Raises ValueError in the agent's words; names of inputs are taken in any case, as Go's JSON does."""
-    complaint = f"Invalid format in plugin properties {properties};\nerror json: cannot unmarshal"
+    complaint = f"Invalid format in plugin properties {go_text(properties)};\nerror json: cannot unmarshal"
     if not isinstance(properties, Mapping):
-        raise ValueError(complaint)
+        raise ValueError(f"{complaint} {_kind(properties)} into Go value of type runscript.RunScriptPluginInput")
     given = {name.lower(): value for name, value in properties.items()}
     lines = given.get("runcommand") or []
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise ValueError(f"{complaint} into runCommand of type []string")
+        raise ValueError(f"{complaint} {_kind(lines)} into Go struct field RunScriptPluginInput.runCommand of type []string")
     folder = given.get("id") or ""
     directory = given.get("workingdirectory") or ""
     if not isinstance(directory, str):
-        raise ValueError(f"{complaint} into workingDirectory of type string")
+        raise ValueError(
+            f"{complaint} {_kind(directory)} into Go struct field RunScriptPluginInput.workingDirectory of type string"
+        )
     return Script(
         lines=tuple(lines),
         folder_name="" if folder.startswith(("../", "~/")) else folder,
@@ -65,6 +66,26 @@ def parse_script(properties: Any) -> Script:
         timeout=execution_timeout(given.get("timeoutseconds")),
         environment={str(name): str(value) for name, value in (given.get("environment") or {}).items()},
     )
+
+
+def go_text(value: Any) -> str:
+    """JSON as Go prints it with %v."""
+    if isinstance(value, Mapping):
+        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(value: Any) -> str:
+    """What Go's JSON calls a value. Of a list it names the member that does not fit."""
+    if isinstance(value, list):
+        return next((_kind(member) for member in value if not isinstance(member, str)), "array")
+    if isinstance(value, bool):
+        return "bool"
+    return "object" if isinstance(value, Mapping) else "string" if isinstance(value, str) else "number"
 
 
 def execution_timeout(value: Any) -> int:
@@ -180,8 +201,11 @@ class _Execution:
         except OSError as error:
             return 1, f"fork/exec {argv[0]}: {(error.strerror or str(error)).lower()}"
         if not self._follow(process):
-            with contextlib.suppress(ProcessLookupError):
+            process.poll()  # one that has ended no longer counts as a member of its group
+            try:
                 os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # only a child in a group of its own held the outputs
+                return 1, "no such process"
             return _STOPPED, "stopped"
         code = process.wait()
         if code < 0:

@@ -54,6 +54,7 @@ def document_plugin(registry: Registry) -> Plugin:
         inner = dataclasses.replace(
             around,
             folder=step_folder(around, step),
+            outputs=step_folder(around, step) / step.step_id,
             bucket="",
             upload=None,
             depth=depth,
@@ -93,7 +94,7 @@ def _inputs(properties: Any) -> tuple[str, str, dict[str, Any]]:
 
 def _read(around: Surroundings, step: Step, path: str) -> str:
     place = Path(path) if os.path.isabs(path) else downloads(around, step) / path
-    text = place.read_text()
+    text = place.read_text() if place.is_file() else ""
     if not text:
         raise ValueError("File is empty!")
     return text

@@ -84,11 +84,13 @@ class _Worker:
         signal.signal(CANCEL, cancel)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {CANCEL})
         order = self._order
+        folder = orchestration_folder(self._config, order.command_id)
         around = Surroundings(
             config=self._config,
             service=self._service,
             command_id=order.command_id,
-            folder=orchestration_folder(self._config, order.command_id),
+            folder=folder,
+            outputs=folder,
             bucket=order.bucket,
             key_prefix=order.key_prefix,
             upload=self._upload if order.bucket else None,
