@@ -74,7 +74,7 @@ class Gateway:
         begun, body = time.monotonic(), await request.read()
         principal, status, error = None, 201, ""
         try:
-            await self._world.faults.call(f"ssmmessages:{action}", None, WireProtocol.JSON)
+            await self._world.faults.call(f"ssmmessages:{action}", None, "", WireProtocol.JSON)
             principal = self._authenticate(request, body)
             node = self._world.nodes.get(principal.node_id or "")
             if node is None or node.gone:

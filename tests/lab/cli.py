@@ -207,9 +207,15 @@ def _fault_frames(options: argparse.Namespace) -> None:
 
 
 def _fault_calls(options: argparse.Namespace) -> None:
-    names = ("action", "account", "delay", "status", "code", "ratio", "count", "rate", "burst")
-    body = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    names = ("action", "account", "region", "delay", "status", "code", "ratio", "count", "rate", "burst")
+    body = {name: getattr(options, name) for name in names if getattr(options, name) is not None} | {"lost": options.lost}
     print("fault", _control(options).call("POST", "/faults/calls", body)["id"])
+
+
+def _fault_events(options: argparse.Namespace) -> None:
+    names = ("way", "account", "region", "loss", "delay", "count")
+    body = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    print("fault", _control(options).call("POST", "/faults/events", body)["id"])
 
 
 def _fault_cut(options: argparse.Namespace) -> None:
@@ -293,11 +299,20 @@ def _add_faults(fault: argparse.ArgumentParser) -> None:
     calls = kind("calls", _fault_calls, "API calls of an action such as ssm:StartSession or ec2:*")
     calls.add_argument("action")
     calls.add_argument("--account")
+    calls.add_argument("--region")
+    calls.add_argument("--lost", action="store_true", help="serve the calls, then close the connection without an answer")
     for name, text in (("delay", "seconds"), ("ratio", "of the calls"), ("rate", "throttle to calls a second"), ("burst", "calls at once")):
         calls.add_argument(f"--{name}", type=float, help=text)
     calls.add_argument("--status", type=int, help="answer with 500 or 503")
     calls.add_argument("--code", help="an error code; \"throttle\" is the service's own for throttling")
     calls.add_argument("--count", type=int, help="hit so many calls only")
+    events = kind("events", _fault_events, "status events of Run Command: lost (a ratio), or late (seconds)")
+    events.add_argument("--way", choices=("eventbridge", "sns"))
+    events.add_argument("--account")
+    events.add_argument("--region")
+    events.add_argument("--loss", type=float)
+    events.add_argument("--delay", type=float)
+    events.add_argument("--count", type=int, help="strike so many events only")
     cut = kind("cut", _fault_cut, "break the websockets of data channels")
     away = kind("away", _fault_away, "no network for some seconds")
     away.add_argument("seconds", type=float)

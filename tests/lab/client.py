@@ -347,12 +347,20 @@ class Lab:
         return Fault(self._control, self._control.call("POST", "/faults/frames", values)["id"])
 
     def fault_calls(self, action: str, **values: Any) -> Fault:
-        """Harm API calls: see `CallFault` (delay, status, code, ratio, count, rate and burst)."""
+        """Harm API calls: see `CallFault` (delay, status, code, ratio, count, lost, rate and burst)."""
         return Fault(self._control, self._control.call("POST", "/faults/calls", {"action": action, **values})["id"])
 
-    def throttle(self, action: str, rate: float, burst: float = 1.0) -> Fault:
-        """Let only `rate` calls a second of an action pass."""
-        return self.fault_calls(action, rate=rate, burst=burst)
+    def throttle(self, action: str, rate: float, burst: float = 1.0, **values: Any) -> Fault:
+        """Let only `rate` calls a second of each action, account and region pass."""
+        return self.fault_calls(action, rate=rate, burst=burst, **values)
+
+    def lose_replies(self, action: str, count: int | None = None) -> Fault:
+        """Serve so many calls (all without a number), but close the connection instead of answering."""
+        return self.fault_calls(action, lost=True, count=count)
+
+    def fault_events(self, **values: Any) -> Fault:
+        """Harm the events of Run Command: see `EventFault` (loss, delay, count, way, account, region)."""
+        return Fault(self._control, self._control.call("POST", "/faults/events", values)["id"])
 
     def cut(self, side: str = "client", *, node: str | None = None, session: str | None = None) -> int:
         """Break the data channels' websockets at one side; how many."""

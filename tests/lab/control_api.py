@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from . import moto_bridge
-from .faults import Side, call_fault, frame_fault
+from .faults import EventFault, Side, call_fault, frame_fault
 from .fleet import Fleet
 from .permissions import Rule, rules_of_policy
 from .relay import Peer
@@ -45,6 +45,7 @@ class ControlApi:
             ("GET", "/faults", self._faults),
             ("POST", "/faults/frames", self._fault_frames),
             ("POST", "/faults/calls", self._fault_calls),
+            ("POST", "/faults/events", self._fault_events),
             ("POST", "/faults/cut", self._cut),
             ("POST", "/faults/away", self._away),
             ("DELETE", "/faults", self._clear_faults),
@@ -109,6 +110,9 @@ class ControlApi:
 
     async def _fault_calls(self, request: web.Request, body: dict[str, Any]) -> Any:
         return {"id": self._world.faults.add(call_fault(body))}
+
+    async def _fault_events(self, request: web.Request, body: dict[str, Any]) -> Any:
+        return {"id": self._world.faults.add(EventFault(**body))}
 
     async def _clear_faults(self, request: web.Request, body: dict[str, Any]) -> Any:
         number = request.query.get("id")

@@ -78,12 +78,12 @@ class Dispatcher:
         raw = RawRequest(request.method, request.raw_path, request.headers, body)
         meaning = understand(raw)
         principal: Principal | None = None
-        error = ""
+        error, lost = "", False
         try:
             signed_by = self._world.vault.get(meaning.signature.access_key) if meaning.signature else None
             await self._pass_network(request, signed_by.principal if signed_by else None)
             account = signed_by.principal.account if signed_by else None
-            await self._world.faults.call(meaning.name, account, meaning.protocol)
+            lost = await self._world.faults.call(meaning.name, account, meaning.region, meaning.protocol)
             principal = self._authenticate(raw, meaning)
             answer = await self._answer(request, raw, meaning, principal)
         except AwsError as problem:
@@ -99,6 +99,9 @@ class Dispatcher:
         if answer.status >= 400 and not error:
             error = str(answer.status)
         self._note(meaning, principal, answer, error, begun, len(body))
+        if lost and request.transport is not None:
+            request.transport.abort()
+            raise ConnectionError("the answer is lost")
         response = web.Response(status=answer.status, body=answer.body)
         for name, value in answer.headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):

@@ -72,31 +72,53 @@ class CallFault:
 
     action: str
     account: str | None = None
+    region: str | None = None
     delay: float = 0.0  #: seconds
     status: int | None = None  #: answer with this status, 500 or 503
     code: str | None = None  #: an error code of one's own, with status 400 unless given
     ratio: float = 1.0
     count: int | None = None  #: ends after this many calls were hit
-    rate: float | None = None  #: throttle: calls a second …
+    lost: bool = False  #: the call is served, then the connection is closed without an answer
+    rate: float | None = None  #: throttle: calls a second of each action, account and region …
     burst: float = 1.0  #: … and how many at once
-    _tokens: float = field(default=0.0, init=False)
-    _filled: float | None = field(default=None, init=False)
+    _buckets: dict[tuple[str, str | None, str], tuple[float, float]] = field(default_factory=dict, init=False)
 
-    def concerns(self, action: str, account: str | None) -> bool:
+    def concerns(self, action: str, account: str | None, region: str) -> bool:
         """Whether a call is meant."""
-        return fnmatchcase(action.lower(), self.action.lower()) and self.account in (None, account)
+        return (
+            fnmatchcase(action.lower(), self.action.lower())
+            and self.account in (None, account)
+            and self.region in (None, region)
+        )
 
-    def allows(self, now: float) -> bool:
+    def allows(self, action: str, account: str | None, region: str, now: float) -> bool:
         """Take a token from the bucket; False if there is none."""
         assert self.rate is not None
-        if self._filled is None:
-            self._tokens, self._filled = self.burst, now
-        self._tokens = min(self.burst, self._tokens + (now - self._filled) * self.rate)
-        self._filled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        tokens, filled = self._buckets.get((action, account, region), (self.burst, now))
+        tokens = min(self.burst, tokens + (now - filled) * self.rate)
+        allowed = tokens >= 1
+        self._buckets[action, account, region] = (tokens - allowed, now)
+        return allowed
+
+
+@dataclass
+class EventFault:
+    """What happens to the events of Run Command: lost, or late. Ratios are 0–1, times in seconds."""
+
+    way: str | None = None  #: eventbridge | sns; None: both
+    account: str | None = None
+    region: str | None = None
+    loss: float = 0.0
+    delay: float = 0.0
+    count: int | None = None  #: ends after this many events were lost or late
+
+    def __post_init__(self) -> None:
+        if self.way not in (None, "eventbridge", "sns"):
+            raise ValueError("way must be eventbridge or sns")
+
+    def concerns(self, way: str, account: str, region: str) -> bool:
+        """Whether an event is meant."""
+        return self.way in (None, way) and self.account in (None, account) and self.region in (None, region)
 
 
 class Faults:
@@ -106,34 +128,44 @@ class Faults:
         self.dice = random.Random(seed)
         self._frame_faults: dict[int, FrameFault] = {}
         self._call_faults: dict[int, CallFault] = {}
+        self._event_faults: dict[int, EventFault] = {}
         self._ids = itertools.count(1)
         self._away: dict[tuple[Side, str | None], float] = {}
         self.version = 0  #: changes with every change of frame faults; links compare it
 
-    def add(self, fault: FrameFault | CallFault) -> int:
+    def add(self, fault: FrameFault | CallFault | EventFault) -> int:
         """Switch a fault on; the number switches it off."""
         number = next(self._ids)
         if isinstance(fault, FrameFault):
             self._frame_faults[number] = fault
             self.version += 1
-        else:
+        elif isinstance(fault, CallFault):
             self._call_faults[number] = fault
+        else:
+            self._event_faults[number] = fault
         return number
 
     def clear(self, number: int | None = None) -> None:
-        """Switch off one fault, or all of frames and calls."""
+        """Switch off one fault, or all of frames, calls and events."""
         if number is None:
             self._frame_faults.clear()
             self._call_faults.clear()
+            self._event_faults.clear()
         else:
             self._frame_faults.pop(number, None)
             self._call_faults.pop(number, None)
+            self._event_faults.pop(number, None)
         self.version += 1
 
     def describe(self) -> list[dict[str, Any]]:
         """What is on, for people and for JSON."""
         found: list[dict[str, Any]] = []
-        for kind, faults in (("frames", self._frame_faults), ("calls", self._call_faults)):
+        kinds: tuple[tuple[str, Mapping[int, object]], ...] = (
+            ("frames", self._frame_faults),
+            ("calls", self._call_faults),
+            ("events", self._event_faults),
+        )
+        for kind, faults in kinds:
             for number, fault in faults.items():
                 shown = {key: value for key, value in vars(fault).items() if not key.startswith("_")}
                 found.append({"id": number, "kind": kind, **shown})
@@ -143,13 +175,14 @@ class Faults:
         """The faults that a link has to apply."""
         return [fault for fault in self._frame_faults.values() if fault.concerns(direction, names)]
 
-    async def call(self, action: str, account: str | None, protocol: WireProtocol) -> None:
-        """Delay or refuse an API call; raises `AwsError`."""
+    async def call(self, action: str, account: str | None, region: str, protocol: WireProtocol) -> bool:
+        """Delay or refuse an API call, raising `AwsError`; otherwise whether its answer is to be lost."""
+        lost = False
         for fault in list(self._call_faults.values()):
-            if fault.count == 0 or not fault.concerns(action, account):
+            if fault.count == 0 or not fault.concerns(action, account, region):
                 continue
             if fault.rate is not None:
-                if fault.allows(asyncio.get_running_loop().time()):
+                if fault.allows(action, account, region, asyncio.get_running_loop().time()):
                     continue
                 raise throttled(protocol)
             if fault.ratio < 1 and self.dice.random() >= fault.ratio:
@@ -164,6 +197,22 @@ class Faults:
                 raise AwsError(fault.code, "An error that the lab was told to give", fault.status or 400)
             if fault.status:
                 raise failed(protocol, fault.status)
+            lost = lost or fault.lost
+        return lost
+
+    def event_delay(self, way: str, account: str, region: str) -> float | None:
+        """How late an event is, in seconds; None if it is lost."""
+        delay = 0.0
+        for fault in self._event_faults.values():
+            if fault.count == 0 or not fault.concerns(way, account, region):
+                continue
+            lost = bool(fault.loss) and self.dice.random() < fault.loss
+            if fault.count is not None and (lost or fault.delay):
+                fault.count -= 1
+            if lost:
+                return None
+            delay += fault.delay
+        return delay
 
     # -- the network as a whole
 

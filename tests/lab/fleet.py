@@ -64,6 +64,9 @@ class Fleet:
         elif verb == "terminate":
             await self._remove(node)
         elif verb in ("start", "stop", "kill_agent", "restart_agent", "crash", "reboot"):
+            if node.spec.kind is NodeKind.SIMULATED and verb in ("start", "stop"):
+                node.away = verb == "stop"
+                return
             if node.runtime is None:
                 raise ValueError(f"{node.spec.name} is a {node.spec.kind} node: nothing runs there")
             await getattr(node.runtime, verb)()
@@ -123,6 +126,7 @@ class Fleet:
         if wanted.registered or (wanted.kind is NodeKind.SIMULATED and wanted.state == "running"):
             node.registered = time.time()
             node.last_ping = time.time() if wanted.state == "running" else time.time() - 3600
+        node.away = wanted.state != "running"
 
     def _spawn(self, spec: NodeSpec) -> Node:
         # Imported when the first node is to run: a lab of simulated nodes needs none of it.
@@ -162,6 +166,8 @@ class Fleet:
         if state in ("terminated", "shutting-down"):
             if not node.gone:
                 await self._remove(node)
+        elif node.spec.kind is NodeKind.SIMULATED:
+            node.away = state == "stopped"
         elif node.runtime is not None:
             runs = node.runtime.status is not NodeStatus.STOPPED
             if state == "stopped" and runs:

@@ -29,10 +29,11 @@ from moto.kms.models import kms_backends
 from moto.resourcegroups.models import resourcegroups_backends
 from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.sns.models import sns_backends
 
 from .auth import Credential, Principal, RawRequest
 
-_THREADS = 4
+_THREADS = 12  #: functions call the lab while a call of theirs is waited for
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,12 @@ def key_arn(account: str, region: str, key: str) -> str:
 def bucket_exists(name: str) -> bool:
     """Whether anyone has a bucket of that name."""
     return name in s3_backends.bucket_accounts
+
+
+def publish_to_topic(topic: str, text: str, subject: str) -> None:
+    """Publish to an SNS topic, by its ARN; raises if there is none."""
+    _aws, _partition, _sns, region, account, _name = topic.split(":")
+    sns_backends[account][region].publish(arn=topic, message=text, subject=subject)
 
 
 def group_query(account: str, region: str, name: str) -> dict[str, Any] | None:

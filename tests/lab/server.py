@@ -96,6 +96,8 @@ async def serve(
         await fleet.close()
         await world.sessions.close()
         world.run_command.close()
+        world.events.close()
+        world.functions.close()
         await control.cleanup()
         await runner.cleanup()
         world.moto.close()

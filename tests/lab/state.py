@@ -37,6 +37,7 @@ class ManagedNode:
     channel: ControlChannel | None = None
     channel_lost: float | None = None
     polling: int = 0  #: GetMessages of ec2messages that wait now
+    away: bool = False  #: of simulated nodes: it does not answer
     gone: bool = False  #: terminated or deregistered
 
     @property
@@ -57,7 +58,7 @@ class ManagedNode:
     @property
     def connected(self) -> bool:
         """Whether sessions can be started (GetConnectionStatus)."""
-        return not self.gone and (self.channel is not None or self.spec.kind is NodeKind.SIMULATED)
+        return not self.gone and (self.channel is not None or (self.spec.kind is NodeKind.SIMULATED and not self.away))
 
     def is_online(self, settings: Settings) -> bool:
         """PingStatus Online."""

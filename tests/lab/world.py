@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import event_bus
 from .auth import Credential, Principal, Vault
 from .documents import Documents
 from .faults import Faults
+from .functions import Functions
 from .model import Endpoints
 from .moto_bridge import Moto, create_instance_profile, create_role, users_key
 from .permissions import Permissions
 from .request_log import RequestLog
+from .run_command.events import Publisher
 from .run_command.service import RunCommand
 from .sessions import Sessions
 from .settings import Settings
@@ -45,10 +48,32 @@ class World:
     agent_came: asyncio.Event = field(default_factory=asyncio.Event)  #: set whenever a control channel or a poll begins
     sessions: Sessions = field(init=False)
     run_command: RunCommand = field(init=False)
+    events: Publisher = field(init=False)
+    functions: Functions = field(init=False)
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.faults, self.settings)
         self.run_command = RunCommand(self.settings, self.nodes)
+        self.events = Publisher(self.faults, self.run_command.agenda)
+        self.run_command.listener = self.events.changed
+        self.functions = Functions(self.folder / "functions", self.role_environment)
+        self.functions.install()
+        event_bus.install(self.functions.start)
+
+    def role_environment(self, account: str, role_arn: str, seconds: float) -> dict[str, str]:
+        """Variables that make a role's credentials and this lab known to an SDK."""
+        assert self.endpoints is not None
+        role = role_arn.rpartition("/")[2]
+        arn = f"arn:aws:sts::{account}:assumed-role/{role}/function"
+        credential = self.vault.issue(Principal(account, arn, "function", role=role), seconds)
+        assert credential.token is not None
+        return {
+            "AWS_ENDPOINT_URL": self.endpoints.api_url,
+            "AWS_ACCESS_KEY_ID": credential.access_key,
+            "AWS_SECRET_ACCESS_KEY": credential.secret_key,
+            "AWS_SESSION_TOKEN": credential.token,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     def furnish(self) -> None:
         """Give each account a user with a key and the two roles."""

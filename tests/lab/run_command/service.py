@@ -162,7 +162,8 @@ class RunCommand:
         elif node is None or node.gone:
             self._changed(command, invocation, lambda each: each.end(Details.UNDELIVERABLE))
         elif node.spec.kind is NodeKind.SIMULATED:
-            self._simulate(command, invocation, node)
+            if not node.away:
+                self._simulate(command, invocation, node)
         else:
             self._post(command, node)
 

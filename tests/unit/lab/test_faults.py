@@ -92,14 +92,14 @@ async def test_a_fault_holds_for_links_that_were_there_before():
 
 def test_a_token_bucket_lets_the_burst_pass_and_then_the_rate():
     fault = CallFault("ssm:*", rate=2.0, burst=3.0)
-    assert [fault.allows(now) for now in (0, 0, 0, 0, 0.4, 0.5, 0.6, 1.0)] == [True, True, True, False, False, True, False, True]
+    assert [fault.allows("ssm:A", "1", "r", now) for now in (0, 0, 0, 0, 0.4, 0.5, 0.6, 1.0)] == [True, True, True, False, False, True, False, True]
 
 
 async def test_an_action_without_service_is_one_of_ssm():
     faults = Faults()
     faults.add(call_fault({"action": "StartSession", "status": 500, "count": 1}))
-    await faults.call("ec2:DescribeInstances", "1", WireProtocol.EC2)
+    await faults.call("ec2:DescribeInstances", "1", "r", WireProtocol.EC2)
     with pytest.raises(AwsError) as raised:
-        await faults.call("ssm:StartSession", "1", WireProtocol.JSON)
+        await faults.call("ssm:StartSession", "1", "r", WireProtocol.JSON)
     assert raised.value.status == 500
-    await faults.call("ssm:StartSession", "1", WireProtocol.JSON)
+    await faults.call("ssm:StartSession", "1", "r", WireProtocol.JSON)
