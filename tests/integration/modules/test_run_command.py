@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def fleet() -> Iterator[Lab]:
         *simulated(3, "app", options={"stdout": "I am {name}\n"}),
         *simulated(2, "app", account=OTHER, region=REGIONS[1]),
         *simulated(2, "bad", options={"failing": 1.0, "code": 3, "stderr": "no\n"}),
-        *simulated(2, "slow", options={"seconds": 30}),
+        *simulated(2, "slow", options={"seconds": 20}),
         *simulated(1, "silent", options={"silent": 1.0}),
     ]
     with Lab(nodes) as lab:
@@ -142,7 +143,7 @@ def test_a_number_of_nodes_at_once_holds_for_more_than_one_command(local: Local)
     result = local("run_command", **options)
     commands = {entry["CommandId"]: entry for entry in local.lab.client("ssm").list_commands()["Commands"]}
     sent = sorted(commands[command["command_id"]]["RequestedDateTime"] for command in result["commands"])
-    assert len(sent) == 3 and all((later - earlier).total_seconds() >= 0.9 for earlier, later in zip(sent, sent[1:], strict=False))
+    assert len(sent) == 3 and all((later - earlier).total_seconds() >= 0.9 for earlier, later in itertools.pairwise(sent))
 
 
 def test_what_was_not_delivered_is_sent_again(local: Local) -> None:
@@ -157,7 +158,7 @@ def test_what_was_not_delivered_is_sent_again(local: Local) -> None:
 
 
 def test_waiting_ends_and_a_run_is_cancelled(local: Local) -> None:
-    result = local.fail("run_command", **ECHO, region=REGION, tags={"Role": "slow"}, wait_timeout=2)
+    result = local.fail("run_command", **ECHO, region=REGION, tags={"Role": "slow"}, max_concurrency="1", wait_timeout=2)
     assert result["msg"].startswith("Not all nodes had ended after 2 s.") and result["summary"]["total"] == 2
     assert {node["status"] for node in result["nodes"]} <= {"pending", "in_progress"}
     again = {"state": "cancelled", "run_id": result["run_id"], "region": REGION}
@@ -184,14 +185,7 @@ def test_progress_is_shown_while_it_runs(local: Local) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tags": {"Role": "app"}}, "Nothing to run"),
-        ({**ECHO}, "No node is named"),
-        ({**ECHO, "instance_ids": ["web-1"]}, "These are no ids of nodes"),
-        ({**ECHO, "tags": {"Role": "app"}, "execution_timeout": 4}, "'execution_timeout' must be 5 to 172800"),
-        ({**ECHO, "tags": {"Role": "app"}, "max_concurrency": "0"}, "'max_concurrency' must be"),
-        ({**ECHO, "tags": {"Role": "app"}, "comment": "x" * 90}, "'comment' has 90 characters"),
         ({**ECHO, "tags": {"Role": "app"}, "results_path": "/nonexistent/x"}, "'results_path': the folder /nonexistent"),
-        ({**ECHO, "tags": {"Role": "app"}, "run_id": "a b"}, "'run_id' may have"),
         ({**ECHO, "tags": {"Role": "nothing"}}, "No node matches"),
         ({"document": "Nowhere", "tags": {"Role": "app"}}, "InvalidDocument"),
     ],
