@@ -23,7 +23,7 @@ from .auth import Principal, RawRequest, Signature, authenticate, parse_signatur
 from .documents import short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
-from .moto_bridge import Answer, key_arn
+from .moto_bridge import Answer, bucket_region, key_arn
 from .request_log import LoggedRequest, timestamp
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
@@ -88,7 +88,7 @@ class Dispatcher:
             answer = await self._answer(request, raw, meaning, principal)
         except AwsError as problem:
             content, kind = problem.render(meaning.protocol)
-            headers = [("Content-Type", kind), ("x-amzn-ErrorType", problem.code)]
+            headers = [("Content-Type", kind), ("x-amzn-ErrorType", problem.code), *problem.headers.items()]
             answer, error = Answer(problem.status, headers, content), problem.code
         except ConnectionError:
             raise
@@ -147,6 +147,8 @@ class Dispatcher:
             members = tagging.answer(self._world, principal.account, meaning.region, meaning.action, parameters)
             if members is not None:
                 return _json(members)
+        if meaning.service == "s3":
+            _refuse_other_regions(meaning, _s3_path(raw).partition("/")[0])
         answer = await self._world.moto.call(raw, principal.account)
         if meaning.service == "ec2" and meaning.action in _STATE_CHANGES and answer.status < 300:
             if meaning.action == "RebootInstances":
@@ -230,10 +232,17 @@ def understand(raw: RawRequest) -> Meaning:
     return Meaning(service, action, region, protocol, signature, form)
 
 
+def _s3_path(raw: RawRequest) -> str:
+    """Bucket and key, wherever the request has the bucket: in its path or before the host's name."""
+    path = raw.target.partition("?")[0].strip("/")
+    bucket = re.match(r"([^:]+)\.s3[.-]", raw.headers.get("Host", ""))
+    return f"{bucket[1]}/{path}".strip("/") if bucket else path
+
+
 def _s3_action(raw: RawRequest) -> str:
     """S3's actions are methods and paths; the usual ones get their names, the others show what they are."""
-    path, _unused, query = raw.target.partition("?")
-    has_key = "/" in path.strip("/")
+    path, query = _s3_path(raw), raw.target.partition("?")[2]
+    has_key = "/" in path
     simple = {
         ("GET", True): "GetObject",
         ("PUT", True): "PutObject",
@@ -242,7 +251,7 @@ def _s3_action(raw: RawRequest) -> str:
         ("HEAD", False): "HeadBucket",
         ("PUT", False): "CreateBucket",
         ("DELETE", False): "DeleteBucket",
-        ("GET", False): "ListObjects" if path.strip("/") else "ListBuckets",
+        ("GET", False): "ListObjects" if path else "ListBuckets",
     }
     if has_key and ("uploads" in query or "uploadId" in query):
         return "AbortMultipartUpload" if raw.method == "DELETE" else "PutObject"
@@ -262,12 +271,20 @@ def _ssm_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) ->
 
 def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ...]:
     if meaning.service == "s3":
-        return (f"arn:aws:s3:::{raw.target.partition('?')[0].strip('/')}",)
+        return (f"arn:aws:s3:::{_s3_path(raw)}",)
     if meaning.service == "sts":
         return (meaning.form.get("RoleArn", "*"),)
     if meaning.service == "kms":
         return (key_arn(account, meaning.region, json.loads(raw.body or b"{}").get("KeyId", "*")),)
     return ("*",)
+
+
+def _refuse_other_regions(meaning: Meaning, bucket: str) -> None:
+    """A request that was signed for another region than the bucket's is sent there."""
+    region = bucket_region(bucket)
+    if region is not None and meaning.action != "CreateBucket" and meaning.region != region:
+        text = "The bucket you are attempting to access must be addressed using the specified endpoint."
+        raise AwsError("PermanentRedirect", text, 301, {"x-amz-bucket-region": region})
 
 
 def _json(members: dict[str, Any]) -> Answer:

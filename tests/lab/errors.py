@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from enum import StrEnum
 from xml.sax.saxutils import escape
 
@@ -20,10 +21,11 @@ class WireProtocol(StrEnum):
 
 
 class AwsError(Exception):
-    """An answer of the service that is an error: `code`, `message` and HTTP status."""
+    """An answer of the service that is an error: `code`, `message`, HTTP status, and headers of its own."""
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{code}: {message}")
+        self.headers = dict(headers or {})
         self.code, self.message, self.status = code, message, status
 
     def render(self, protocol: WireProtocol) -> tuple[bytes, str]:

@@ -207,9 +207,10 @@ def key_arn(account: str, region: str, key: str) -> str:
     return str(backend.keys[found].arn) if found in backend.keys else key
 
 
-def bucket_exists(name: str) -> bool:
-    """Whether anyone has a bucket of that name."""
-    return name in s3_backends.bucket_accounts
+def bucket_region(name: str) -> str | None:
+    """The region of the bucket of that name, whoever has it; None if nobody has."""
+    partition, account = s3_backends.bucket_accounts.get(name, ("", ""))
+    return str(s3_backends[account][partition].buckets[name].region_name) if account else None
 
 
 def publish_to_topic(topic: str, text: str, subject: str) -> None:

@@ -153,7 +153,7 @@ def _output(call: Call) -> Output:
     bucket, prefix = given.get("OutputS3BucketName") or "", given.get("OutputS3KeyPrefix") or ""
     if prefix and not bucket:
         raise AwsError("InvalidOutputFolder", "OutputS3KeyPrefix needs OutputS3BucketName.")
-    if bucket and not moto_bridge.bucket_exists(bucket):
+    if bucket and moto_bridge.bucket_region(bucket) is None:
         raise AwsError("InvalidOutputFolder", f"The S3 bucket {bucket} does not exist.")
     return Output(
         bucket=bucket,
