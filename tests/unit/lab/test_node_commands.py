@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import ssl
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from tests.lab.nodes.agent import message
 from tests.lab.nodes.agent.commands import conditions, parameters, result
 from tests.lab.nodes.agent.commands.ec2messages import Ec2Messages
 from tests.lab.nodes.agent.commands.order import InvalidDocumentError, command_of, join_key, parse_document
+from tests.lab.nodes.agent.commands.replies import size_in_go
 from tests.lab.nodes.agent.commands.run_command import RunCommand
 from tests.lab.nodes.agent.commands.script import execution_timeout
 from tests.lab.nodes.agent.commands.scripted import check_table
 from tests.lab.nodes.agent.config import AgentConfig
 from tests.lab.nodes.agent.service import Service
 from tests.lab.nodes.agent.signing import Credentials
+from tests.lab.nodes.names import answer
 
 VECTORS = Path(__file__).parent / "vectors"
 NODE = "mi-b167ee5784e4404fa"
@@ -279,6 +282,38 @@ async def test_command_whose_worker_is_gone_fails_when_patience_ends(tmp_path):
     status = reply["runtimeStatus"]["runShellScript"]
     assert (reply["documentStatus"], status["name"], status["code"]) == ("Failed", "", 1)
     assert status["output"].startswith("document process failed unexpectedly")
+
+
+def test_size_of_a_reply_is_that_of_gos_json():
+    content = {"text": "<&>\u2028\u00e9\0"}
+    as_go = br'{"text":"\u003c\u0026\u003e\u2028\u00e9\u0000"}'
+    assert size_in_go(content) == len(as_go.replace(rb"\u00e9", "\u00e9".encode()))
+
+
+# Names of S3, for real agents
+
+
+def query(name: str, kind: int = 1) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">6H", 77, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", kind, 1)
+
+
+@pytest.mark.parametrize("name", ["bucket.s3.eu-central-1.amazonaws.com", "s3.amazonaws.com", "a.b.S3.us-east-1.amazonaws.com"])
+def test_names_of_s3_are_this_machine(name):
+    reply = answer(query(name))
+    assert struct.unpack_from(">6H", reply) == (77, 0x8580, 1, 1, 0, 0)
+    assert reply[-4:] == bytes([127, 0, 0, 1])
+    assert struct.unpack_from(">6H", answer(query(name, 28)))[1:4] == (0x8580, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["ssm.eu-central-1.amazonaws.com", "example.org"])
+def test_other_names_are_not_there(name):
+    assert struct.unpack_from(">6H", answer(query(name))) == (77, 0x8583, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 11, query("s3.amazonaws.com")[:-5], b"\xff" * 40])
+def test_what_is_no_query_gets_no_answer(data):
+    assert answer(data) == b""
 
 
 # Parameters

@@ -4,12 +4,16 @@
 
 Five are under way at most. Later means with the next round of all that is kept: two seconds after the agent's start, then
 every five minutes. What is older than two hours and was sent twice is dropped.
+
+What is larger than 120,000 bytes of JSON is not sent at all, and kept and tried like the rest: of a command whose outputs
+hold thousands of characters that JSON escapes, the service never hears the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -18,10 +22,12 @@ from typing import Any
 
 from ..message import id_text, new_message_id
 
+_log = logging.getLogger(__name__)
 _LIMIT = 5
 _WAIT = 1.0
 _FIRST_ROUND = 2.0
 _OLD = 7200.0
+_LARGEST = 120_000
 
 #: Sends an agent_job_reply: (message id, payload).
 Send = Callable[[bytes, bytes], None]
@@ -68,7 +74,10 @@ class Replies:
             name = id_text(message_id).decode()
             event = self._acknowledged[name] = asyncio.Event()
             try:
-                self._send(message_id, reply_payload(job_id, topic, content))
+                if size_in_go(content) <= _LARGEST:
+                    self._send(message_id, reply_payload(job_id, topic, content))
+                else:
+                    _log.error("a reply to %s is too large to be sent", job_id)
                 await asyncio.wait_for(event.wait(), _WAIT)
                 if kept is not None:
                     kept.unlink(missing_ok=True)
@@ -99,3 +108,9 @@ def reply_payload(job_id: str, topic: str, content: dict[str, Any]) -> bytes:
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+
+
+def size_in_go(content: dict[str, Any]) -> int:
+    """Bytes of the JSON that the real agent makes, which escapes more characters."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return len(text.encode()) + 5 * sum(map(text.count, "<>&")) + 3 * sum(map(text.count, "\u2028\u2029"))
