@@ -20,7 +20,7 @@ from aiohttp import web
 
 from . import ec2_messages, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
-from .documents import short_name
+from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
 from .moto_bridge import Answer, bucket_region, key_arn
@@ -264,8 +264,8 @@ def _s3_action(raw: RawRequest) -> str:
 def _ssm_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) -> str:
     """What a call of SSM is about: a document if it names one. Sessions and their nodes are the handlers' to know."""
     if "Document" in meaning.action and "Name" in parameters:
-        name = short_name(parameters["Name"])
-        return f"arn:aws:ssm:{meaning.region}:{'' if name.startswith('AWS-') else account}:document/{name}"
+        name, owner = short_name(parameters["Name"]), owner_of(parameters["Name"]) or account
+        return f"arn:aws:ssm:{meaning.region}:{'' if name.startswith('AWS-') else owner}:document/{name}"
     return f"arn:aws:ssm:{meaning.region}:{account}:*"
 
 

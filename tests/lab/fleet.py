@@ -49,6 +49,7 @@ class Fleet:
         self, definitions: Sequence[NodeDefinition], report: Callable[[ManagedNode], None] = lambda node: None
     ) -> list[ManagedNode]:
         """Make nodes; returns when those that run are online. Raises `TimeoutError` naming those that are not."""
+        definitions = [single for definition in definitions for single in definition.each()]
         nodes = await self._create(definitions)
         starting = [node for node, wanted in zip(nodes, definitions, strict=True) if wanted.state == "running" and node.runtime]
         await asyncio.gather(*(self._start(node, report) for node in starting))
@@ -108,6 +109,9 @@ class Fleet:
 
     def _hybrid(self, wanted: NodeDefinition) -> ManagedNode:
         node_id = f"mi-{random_hex(17)}"
+        if wanted.kind is NodeKind.SIMULATED:
+            spec = _spec(wanted, node_id, "192.0.2.1", None)
+            return ManagedNode(spec, tags=dict(spec.tags), role=NODE_ROLE)
         record = new_activation(wanted.account, wanted.region, NODE_ROLE, default_name=wanted.name, planned_ids=[node_id])
         self._world.activations[record.activation_id] = record
         spec = _spec(wanted, node_id, "192.0.2.1", Activation(record.activation_id, record.code))

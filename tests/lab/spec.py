@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,15 @@ class NodeDefinition:
     platform_type: str = "Linux"
     agent_version: str = "3.3.0.0"
     options: Mapping[str, Any] = field(default_factory=dict)
+    count: int = 1  #: so many of them, named NAME-1, NAME-2, …
+
+    def each(self) -> Iterator[NodeDefinition]:
+        """The definitions of single nodes that this one stands for."""
+        if self.count == 1:
+            yield self
+            return
+        for number in range(1, self.count + 1):
+            yield dataclasses.replace(self, name=f"{self.name}-{number}", count=1)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> NodeDefinition:

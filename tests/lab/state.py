@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 
-@dataclass
+@dataclass(slots=True)
 class ManagedNode:
     """A node as the services see it. Times are seconds since the epoch."""
 
@@ -53,7 +53,7 @@ class ManagedNode:
     @property
     def only_polls(self) -> bool:
         """Whether the service refuses it a control channel, as a role without ssmmessages does: ec2messages remains."""
-        return bool(self.spec.options.get("ec2messages"))
+        return self.spec.options.get("message_channel") == "ec2messages"
 
     @property
     def connected(self) -> bool:

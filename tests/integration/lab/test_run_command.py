@@ -23,7 +23,7 @@ def lab() -> Iterator[Lab]:
     nodes = [
         NodeDefinition(name="instance"),
         NodeDefinition(name="hybrid", hybrid=True),
-        NodeDefinition(name="polling", options={"ec2messages": True}),
+        NodeDefinition(name="polling", options={"message_channel": "ec2messages"}),
     ]
     settings = {"delivery_second": 0.05, "redelivery_seconds": 0.5, "connection_lost_after": 60.0}
     with Lab(nodes, agent=os.environ.get("FLEET_SSM_AGENT"), settings=settings) as running:
@@ -55,14 +55,14 @@ def _details(ssm: Any, command_id: str) -> str:
     return str(ssm.list_commands(CommandId=command_id)["Commands"][0]["StatusDetails"])
 
 
-def _finished(lab: Lab, ssm: Any, command_id: str, name: str) -> dict[str, Any]:
+def _finished(lab: Lab, ssm: Any, command_id: str, name: str, **values: Any) -> dict[str, Any]:
     def look() -> Any:
         (command,) = ssm.list_commands(CommandId=command_id)["Commands"]
         return command["CompletedCount"] == command["TargetCount"]
 
     _eventually(look)
     time.sleep(max(0.0, lab.status()["settings"]["invocation_delay"]))
-    found: dict[str, Any] = ssm.get_command_invocation(CommandId=command_id, InstanceId=lab.node(name).node_id)
+    found: dict[str, Any] = ssm.get_command_invocation(CommandId=command_id, InstanceId=lab.node(name).node_id, **values)
     return found
 
 
@@ -140,6 +140,16 @@ def test_steps_and_preconditions(lab: Lab, ssm: Any) -> None:
     assert (here["Name"], here["Output"]) == ("here", "hello\n")
     assert there["Name"] == "there" and "hello" not in there["Output"]
     ssm.delete_document(Name="Steps")
+
+
+def test_a_script_from_a_bucket(lab: Lab, ssm: Any) -> None:
+    lab.client("s3").put_object(Bucket="outputs", Key="scripts/hello.sh", Body=b"echo hello $1\n")
+    path = f"https://s3.{lab.region}.amazonaws.com/outputs/scripts/hello.sh"
+    parameters = {"sourceType": ["S3"], "sourceInfo": [json.dumps({"path": path})], "commandLine": ["sh hello.sh world"]}
+    node_id = lab.node("instance").node_id
+    sent = ssm.send_command(DocumentName="AWS-RunRemoteScript", InstanceIds=[node_id], Parameters=parameters)
+    found = _finished(lab, ssm, sent["Command"]["CommandId"], "instance", PluginName="runShellScript")
+    assert _outcome(found) == ("Success", 0, "hello world\n", "")
 
 
 def test_a_busy_agent_gets_its_commands_again(lab: Lab, ssm: Any) -> None:

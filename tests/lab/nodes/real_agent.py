@@ -92,7 +92,7 @@ class RealAgent:
     def _configuration(self) -> str:
         """`amazon-ssm-agent.json`: every service at the lab."""
         url, region = self._endpoints.agent_https_url, self._spec.region
-        s3 = f"https://s3.{region}.amazonaws.com:{url.rpartition(':')[2]}"  # the bucket is put in front of it
+        s3 = f"s3.{region}.amazonaws.com:{url.rpartition(':')[2]}"  # bucket or scheme are put in front of it
         return json.dumps(
             {
                 "Profile": {"ShareCreds": True},
