@@ -310,6 +310,27 @@ def test_empty_streams_are_not_uploaded(lab, commands):
     assert objects(lab, f"empty/{command}") == {}
 
 
+def test_outputs_come_to_a_bucket_in_another_region(lab, commands):
+    lab.client("s3", region="us-east-1").create_bucket(Bucket=f"far-{commands.node.node_id}")
+    command = commands.send("echo far", bucket=f"far-{commands.node.node_id}")
+    commands.ended(command)
+    s3 = lab.client("s3", region="us-east-1")
+    key = f"{command}/{commands.node.node_id}/awsrunShellScript/0.awsrunShellScript/stdout"
+    assert s3.get_object(Bucket=f"far-{commands.node.node_id}", Key=key)["Body"].read() == b"far\n"
+
+
+@pytest.mark.slow  # the agent waits a minute for the worker
+def test_node_that_crashes_in_the_middle_reports_the_command_as_failed(commands):
+    command = commands.send("echo begun; sleep 300")
+    until(lambda: commands.state(command), lambda state: state["StatusDetails"] == "InProgress")
+    time.sleep(1)
+    commands.node.crash()
+    commands.node.start()
+    state = commands.ended(command, 150)
+    assert state["StatusDetails"] == "Failed"
+    assert "document process failed unexpectedly" in str(state["CommandPlugins"])
+
+
 def test_upload_that_fails_changes_nothing(lab, commands):
     fault = lab.fault_calls("s3:PutObject", status=403, code="AccessDenied")
     try:
