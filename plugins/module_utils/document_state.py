@@ -134,7 +134,8 @@ class DocumentState:
         return version
 
     def _wanted_content(self) -> Content:
-        assert self.wanted.content is not None  # a plan that creates or updates has one
+        if self.wanted.content is None:  # a plan that creates or updates has one
+            raise AssertionError
         return self.wanted.content
 
     def _await_active(self, version: str) -> None:

@@ -41,8 +41,9 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> list[Account]:
+def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> list[Account]:
     """The accounts of a module's parameters. :raises OptionError: if they cannot be meant so."""
+    environ = os.environ if environ is None else environ
     own = {name: params.get(name) for name in ("profile", "access_key", "secret_key", "session_token", "external_id", "role_session_name", "regions")}
     if own["profile"] and own["access_key"]:
         # A module's parameters hold the environment's values as well. What the task says wins; else keys do, as with every AWS tool.

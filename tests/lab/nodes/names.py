@@ -55,10 +55,10 @@ class _Protocol(asyncio.DatagramProtocol):
         assert isinstance(transport, asyncio.DatagramTransport)
         self._transport = transport
 
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         reply = answer(data)
         if reply:
-            self._transport.sendto(reply, address)
+            self._transport.sendto(reply, addr)
 
 
 def answer(query: bytes) -> bytes:

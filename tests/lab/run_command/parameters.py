@@ -63,7 +63,7 @@ def _parsed(name: str, value: str, kind: type) -> Any:
         found = json.loads(value)
     except ValueError:
         found = None
-    if type(found) is not kind:
+    if not isinstance(found, kind) or isinstance(found, bool):
         raise _invalid(f"{name} is no JSON {'object' if kind is dict else 'number'}")
     return found
 

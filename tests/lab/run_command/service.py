@@ -248,4 +248,3 @@ class RunCommand:
 def newest_first(commands: Sequence[Command]) -> Iterator[tuple[int, Command]]:
     """Positions and commands: a position says where the next page begins, also when newer commands have come."""
     return zip(range(len(commands) - 1, -1, -1), reversed(commands), strict=True)
-

@@ -108,8 +108,6 @@ def reply_payload(job_id: str, topic: str, content: dict[str, Any]) -> bytes:
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-
-
 def size_in_go(content: dict[str, Any]) -> int:
     """Bytes of the JSON that the real agent makes, which escapes more characters."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)

@@ -45,7 +45,7 @@ class DocumentState:
                 **{
                     **step,
                     "conditions": {
-                        operator: [(one, other) for one, other in arguments]
+                        operator: [tuple(pair) for pair in arguments]
                         for operator, arguments in step["conditions"].items()
                     },
                 }
