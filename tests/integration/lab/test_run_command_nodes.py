@@ -226,14 +226,17 @@ def test_ten_commands_at_once_all_run(commands):
 # Documents
 
 
-def steps(state: dict[str, Any]) -> list[tuple[str, str, int, str]]:
-    return [(plugin["Name"], plugin["StatusDetails"], plugin["ResponseCode"], plugin["Output"]) for plugin in state["CommandPlugins"]]
+def steps(commands: Commands, name: str, status: str, *order: str) -> list[tuple[str, str, int, str]]:
+    """Run a document and give its steps in an order: the replies about them come in any, and after the last one too."""
+    command = commands.send(name=name)
+    assert commands.ended(command)["StatusDetails"] == status
+    state = until(lambda: commands.state(command), lambda state: len(state["CommandPlugins"]) == len(order))
+    found = {plugin["Name"]: plugin for plugin in state["CommandPlugins"]}
+    return [(step, found[step]["StatusDetails"], found[step]["ResponseCode"], found[step]["Output"]) for step in order]
 
 
 def test_steps_run_one_after_another_whatever_becomes_of_them(commands):
-    state = commands.ended(commands.send(name="Test-Steps"))
-    assert state["StatusDetails"] == "Failed"
-    assert steps(state) == [
+    assert steps(commands, "Test-Steps", "Failed", "one", "two", "three") == [
         ("one", "Success", 0, "1\n"),
         ("two", "Failed", 2, "2\n\n----------ERROR-------\nfailed to run commands: exit status 2"),
         ("three", "Success", 0, "3\n"),
@@ -241,24 +244,18 @@ def test_steps_run_one_after_another_whatever_becomes_of_them(commands):
 
 
 def test_on_failure_leaves_but_for_the_finally_step(commands):
-    state = commands.ended(commands.send(name="Test-OnFailure"))
-    assert state["StatusDetails"] == "Failed"
-    found = steps(state)
+    found = steps(commands, "Test-OnFailure", "Failed", "one", "two", "last")
     assert [(name, code) for name, _status, code, _output in found] == [("one", 1), ("two", 0), ("last", 0)]
     assert found[1][3] == "Plugin with name aws:runShellScript and id two skipped due to prior step with an exit condition"
     assert found[2][3] == "end\n"
 
 
 def test_success_and_exit_makes_a_failure_a_success(commands):
-    state = commands.ended(commands.send(name="Test-SuccessAndExit"))
-    assert state["StatusDetails"] == "Success"
-    assert steps(state)[0][1:3] == ("Success", 168)
+    assert steps(commands, "Test-SuccessAndExit", "Success", "one", "two")[0][1:3] == ("Success", 168)
 
 
 def test_conditions_choose_by_platform(commands):
-    state = commands.ended(commands.send(name="Test-Conditions"))
-    assert state["StatusDetails"] == "Success"
-    one, other = steps(state)
+    one, other = steps(commands, "Test-Conditions", "Success", "linux", "windows")
     assert one == ("linux", "Success", 0, "linux\n")
     assert other[3] == "Step execution skipped due to unsatisfied preconditions: '\"StringEquals\": [platformType, Windows]'. Step name: windows"
 
@@ -274,9 +271,7 @@ def test_parameters_are_put_in(commands):
 
 
 def test_document_in_a_document_is_one_step(commands):
-    state = commands.ended(commands.send(name="Test-RunDocument"))
-    assert state["StatusDetails"] == "Failed"
-    assert steps(state)[1] == ("run", "Failed", 1, "inner given\n\n----------ERROR-------\nerr\nfailed to run commands: exit status 7")
+    assert steps(commands, "Test-RunDocument", "Failed", "write", "run")[1] == ("run", "Failed", 1, "inner given\n\n----------ERROR-------\nerr\nfailed to run commands: exit status 7")
 
 
 # S3
