@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..aws_errors import error_code, http_status, is_expired, is_throttling
-from ..pace import Pace
+from ..pace import SerialPace
 from ..problems import CollectError
 from ..scope import Place
 
@@ -55,7 +55,7 @@ class Caller:
         self.throttled = 0
         self._turn = turn
         self._stop = stop
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, SerialPace] = {}
 
     def read(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """A call that changes nothing, or the same when repeated. :raises CollectError: in words."""
@@ -116,10 +116,10 @@ class Caller:
 
     def _paced(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """One call that AWS answers, however long it throttles; credentials are renewed once."""
-        pace = self._paces.setdefault(operation, Pace())
+        pace = self._paces.setdefault(operation, SerialPace())
         deadline, renewed = time.monotonic() + self.THROTTLED, False
         while True:
-            pause = pace.reserve(time.monotonic()) or 0.0
+            pause = pace.pause(time.monotonic())
             if pause:
                 self.wait(pause)
             with self._turn:
@@ -131,14 +131,14 @@ class Caller:
                 except Exception as error:
                     if is_throttling(error) and sent < deadline:
                         self.throttled += 1
-                        pace.throttle(time.monotonic(), sent)
+                        pace.throttled(sent, time.monotonic())
                     elif is_expired(error) and not renewed:
                         renewed = True
                         self.place.clients.renew(client)
                     else:
                         raise
                 else:
-                    pace.succeeded()
+                    pace.succeeded(sent)
                     return answer
 
 
