@@ -78,7 +78,7 @@ class SerialPace:
     LONGEST_PAUSE = 20.0
     LONGEST_GAP = 20.0
     NO_GAP = 0.01
-    SHRINK = 0.9
+    SHRINK = 0.95
     CREEP = 0.995
     #: Calls in a row after which a gap that was too short is tried again, since the rate is shared with others, who may have left.
     FORGETS = 25
