@@ -230,7 +230,8 @@ def steps(commands: Commands, name: str, status: str, *order: str) -> list[tuple
     """Run a document and give its steps in an order: the replies about them come in any, and after the last one too."""
     command = commands.send(name=name)
     assert commands.ended(command)["StatusDetails"] == status
-    state = until(lambda: commands.state(command), lambda state: len(state["CommandPlugins"]) == len(order))
+    # The service has -1 for a step that it knows nothing of yet.
+    state = until(lambda: commands.state(command), lambda state: all(plugin["ResponseCode"] != -1 for plugin in state["CommandPlugins"]))
     found = {plugin["Name"]: plugin for plugin in state["CommandPlugins"]}
     return [(step, found[step]["StatusDetails"], found[step]["ResponseCode"], found[step]["Output"]) for step in order]
 
@@ -271,7 +272,8 @@ def test_parameters_are_put_in(commands):
 
 
 def test_document_in_a_document_is_one_step(commands):
-    assert steps(commands, "Test-RunDocument", "Failed", "write", "run")[1] == ("run", "Failed", 1, "inner given\n\n----------ERROR-------\nerr\nfailed to run commands: exit status 7")
+    _write, run = steps(commands, "Test-RunDocument", "Failed", "write", "run")
+    assert run == ("run", "Failed", 1, "inner given\n\n----------ERROR-------\nerr\nfailed to run commands: exit status 7")
 
 
 # S3
