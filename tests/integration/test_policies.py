@@ -26,6 +26,7 @@ from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller
 from tests.integration.direct import DirectConnection
 from tests.integration.inventory.conftest import Listed
+from tests.integration.modules.local import Local
 from tests.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -346,3 +347,86 @@ def test_an_operator_lists_nodes_that_are_not_hybrid_in_named_regions(guarded, o
     done = own_controller.run("ansible-inventory", "-i", str(source), "--list")
     assert done.returncode == 0, done.stderr
     assert "web-1" in json.loads(done.stdout)["_meta"]["hostvars"]
+
+
+# Run Command: each action with the use of a module that needs it, and what that says without it
+
+
+def say(local: Local, nodes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A run whose output is longer than the listing gives."""
+    return local.run("run_command", **nodes, commands=["yes hello | head -n 600"], run_id="policy", **options).result("it")
+
+
+def without_waiting(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
+    return say(local, nodes, wait=False, look_back=0)
+
+
+def in_full(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
+    return say(local, nodes, output="full", look_back=0)
+
+
+def in_check_mode(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
+    return local.run("run_command", "--check", region=nodes["region"], tags={"Name": "web-1"}, commands=["true"]).result("it")
+
+
+def cancelled(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
+    client = local.lab.client("ssm", region=nodes["region"])
+    local.lab.clear_permissions()
+    sent = client.send_command(DocumentName="AWS-RunShellScript", InstanceIds=nodes["instance_ids"], Parameters={"commands": ["sleep 20"]})
+    local.lab.policy(local.policy, principal=OPERATOR)
+    return local.run("run_command", region=nodes["region"], state="cancelled", command_ids=[sent["Command"]["CommandId"]]).result("it")
+
+
+FLEET_EFFECTS = {
+    "ssm:SendCommand": without_waiting,
+    "ssm:ListCommandInvocations": in_full,
+    "ssm:GetCommandInvocation": in_full,
+    "ssm:ListCommands": without_waiting,
+    "ssm:CancelCommand": cancelled,
+    "ssm:DescribeInstanceInformation": in_check_mode,
+}
+
+
+@pytest.fixture
+def fleet(guarded: Lab, tmp_path: Path) -> tuple[Local, dict[str, Any]]:
+    node = guarded.node("web-1")
+    return Local(tmp_path / "local", guarded), {"region": node.region, "instance_ids": [node.node_id]}
+
+
+def test_an_operator_of_a_fleet_runs_follows_and_cancels_commands(fleet):
+    local, nodes = fleet
+    local.policy = policy("run_command")
+    local.lab.policy(local.policy, principal=OPERATOR)
+    local.lab.reset_requests()
+    for use in dict.fromkeys(FLEET_EFFECTS.values()):
+        result = use(local, nodes)
+        assert not result.get("failed"), result
+    assert not denied(local.lab) and FLEET_EFFECTS.keys() <= set(local.lab.requests().counts)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        local.lab.client("ssm", region=nodes["region"]).send_command(DocumentName="AWS-UpdateSSMAgent", InstanceIds=nodes["instance_ids"])
+
+
+@pytest.mark.parametrize("action", FLEET_EFFECTS)
+def test_an_operator_of_a_fleet_who_lacks_an_action_is_told_which(fleet, action):
+    local, nodes = fleet
+    local.policy = without(policy("run_command"), action)
+    local.lab.policy(local.policy, principal=OPERATOR)
+    result = FLEET_EFFECTS[action](local, nodes)
+    told = [result.get("msg", ""), *(node.get("output_error", "") for node in result["nodes"])]
+    assert any(f"{action} is not allowed for {OPERATOR}" in text for text in told), result
+
+
+def test_the_table_of_the_operator_of_a_fleet_has_every_action_and_each_is_tried():
+    section = (POLICIES.parent / "iam.md").read_text(encoding="utf-8").partition("## Run Command")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"^\| `(\w+:\w+)` \|", section, re.MULTILINE))
+    assert explained == actions(policy("run_command")) == set(FLEET_EFFECTS)
+
+
+def test_the_platform_team_installs_and_removes_the_collections_documents_by_the_module(fleet):
+    local, nodes = fleet
+    local.lab.policy(policy("documents"), principal=OPERATOR)
+    local.lab.reset_requests()
+    assert local("document", region=nodes["region"], own=["session"])["changed"]
+    assert local("document", region=nodes["region"], own=["session"], shared_with=[OTHER])["changed"]
+    assert local("document", region=nodes["region"], own=["session"], state="absent")["changed"]
+    assert not denied(local.lab)

@@ -22,6 +22,7 @@ class Local:
 
     def __init__(self, folder: Path, lab: Lab) -> None:
         self.lab = lab
+        self.policy: dict[str, Any] = {}
         self.controller = Controller(folder, lab.env())
         self.controller.hosts({"localhost": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}})
 
