@@ -40,12 +40,12 @@ class Invocation:
         return self.details is Details.PENDING and not self.accepted and self._become(Details.DELAYED)
 
     def reply(self, reply: Reply) -> bool:
-        """The agent tells. Results of steps are kept as they come, a status that is final stays."""
+        """The agent tells, from several threads at once: the last step's result can come after the final status. What is final stays."""
+        told = {name: result for name, result in reply.plugins.items() if not (name in self.plugins and self.plugins[name].details.final)}
+        self.plugins = {**self.plugins, **told}
         if self.final:
             return False
         self.accepted = True
-        if reply.plugins:
-            self.plugins = {**self.plugins, **reply.plugins}
         self.trace = reply.trace or self.trace
         if not reply.details.final and self.details is Details.CANCELLING:
             return False

@@ -82,6 +82,19 @@ def test_an_invocation_goes_only_forward() -> None:
     assert invocation.details is Details.SUCCESS
 
 
+def test_a_steps_result_that_comes_after_the_last_one_is_kept_and_stays() -> None:
+    def step(status: str, code: int) -> Reply:
+        return parse_reply(json.dumps({"documentStatus": status, "runtimeStatus": {"one": {"status": status, "code": code, "standardOutput": status}}}))
+
+    invocation = Invocation("i-1")
+    invocation.reply(Reply(Details.SUCCESS, {}))
+    assert invocation.final
+    assert not invocation.reply(step("Success", 0))
+    assert invocation.plugins["one"].stdout == "Success"
+    invocation.reply(step("InProgress", -1))
+    assert invocation.plugins["one"].stdout == "Success"
+
+
 def test_what_no_agent_has_is_cancelled_at_once() -> None:
     invocation = Invocation("i-1")
     assert invocation.cancel() and invocation.details is Details.CANCELLED
