@@ -114,6 +114,7 @@ class Connection(ConnectionBase):
         self._client: MuxClient | None = None
         self._facts: dict[str, t.Any] = {}
         self._task_name: str | None = None
+        self._no_log = False
         self._play_name: str | None = None
 
     # What core tells and asks
@@ -123,6 +124,7 @@ class Connection(ConnectionBase):
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
         task = task_keys or {}
         self._task_name = task.get("name")
+        self._no_log = bool(task.get("no_log"))
         if str(task.get("action")) in _SYNCHRONIZE and not task.get("delegate_to"):
             raise AnsibleError(
                 "synchronize needs rsync over SSH, which fleet.ssm does without: use ansible.builtin.copy, or ansible.builtin.unarchive for many files."
@@ -149,8 +151,8 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         if getattr(self._shell, "SHELL_FAMILY", "sh") == "powershell":
             raise AnsibleError(
-                f"{self._host} is a Windows node (ansible_shell_type is powershell), and sessions have no usable input there:"
-                " send it commands by Run Command, for which the route is run_command; this version has no such route yet."
+                f"{self._host} is a Windows node (ansible_shell_type is powershell), which this connection does not serve:"
+                " run PowerShell there by Run Command, with the module fleet.ssm.run_command."
             )
         if self._client is not None and not self._client.is_usable():
             self.close()
@@ -224,6 +226,11 @@ class Connection(ConnectionBase):
         display.vvv(f"EXEC ended: rc={status}, {len(stdout)} bytes of stdout, {len(stderr)} of stderr", host=self._host)
         return status, stdout, stderr
 
+    @property
+    def _interactive(self) -> bool:
+        """Whether the route carries input while a command runs. If not, nobody can answer a prompt; none comes, as such a route has root's rights."""
+        return bool(self._facts.get("interactive", True))
+
     def _wants_tty(self, escalation: Escalation) -> bool:
         choice = self.get_option("use_tty")
         if choice == "auto":
@@ -238,12 +245,13 @@ class Connection(ConnectionBase):
         exchange = client.exec(
             to_text(cmd, errors="surrogateescape"),
             tty=tty,
-            takes_input=bool(streamed) or escalation.asks_password,
+            takes_input=bool(streamed) or (escalation.asks_password and self._interactive),
             needs_tty=bool(self._facts.get("needs_tty")),
             payload=payload,
             warm=warm,
             secret=escalation.secret(bytes.fromhex(self._facts["salt"])),
-            tell_start=escalation.blocks_input,
+            tell_start=escalation.blocks_input and self._interactive,
+            private=self._no_log,
         )
         try:
             return escalation, self._converse(exchange, escalation, streamed)
@@ -257,7 +265,7 @@ class Connection(ConnectionBase):
         streams: dict[FrameType, list[bytes]] = {FrameType.STDOUT: [], FrameType.STDERR: [], FrameType.TTY: []}
         input_given = started = answered = False
         while True:
-            if not input_given and not escalation.blocks_input:
+            if not input_given and not (escalation.blocks_input and self._interactive):
                 input_given = True
                 if in_data:
                     exchange.give(in_data)
@@ -281,7 +289,7 @@ class Connection(ConnectionBase):
                 display.vvv(content["text"], host=self._host)
             elif escalation.watching:
                 streams[kind].append(escalation.examine(kind, content))
-                if (answer := escalation.take_answer()) is not None:
+                if (answer := escalation.take_answer()) is not None and self._interactive:
                     answered = True
                     to_tty, password = answer
                     if to_tty:
@@ -300,7 +308,8 @@ class Connection(ConnectionBase):
         display.vvv(f"PUT {in_path} TO {out_path}", host=self._host)
         try:
             with open(to_bytes(in_path, errors="surrogate_or_strict"), "rb") as source:
-                exchange = client.put(to_text(out_path, errors="surrogateescape"), mode=None, size=os.fstat(source.fileno()).st_size, sha256=None)
+                size = os.fstat(source.fileno()).st_size
+                exchange = client.put(to_text(out_path, errors="surrogateescape"), mode=None, size=size, sha256=None, private=self._no_log)
                 exchange.give_file(source)
                 while exchange.next_event() is not None and not exchange.finished:
                     pass

@@ -294,8 +294,11 @@ options:
         key: run_as
   route:
     description:
-      - How commands reach the node. V(session) is a data channel of Session Manager; V(auto) takes what the node is good for.
-      - V(run_command) is not available yet.
+      - How commands reach the node.
+      - "V(session) is a data channel of Session Manager: interactive speed, no AWS API call in a task."
+      - "V(run_command) is Run Command: for nodes where sessions are not allowed, for fleets, and for an audit trail of commands. Each task takes at least
+        one C(SendCommand), which up to 50 hosts share that have the same task at the same time. Everything runs as root."
+      - V(auto) is V(session). Windows is served by neither; run PowerShell there with the module M(fleet.ssm.run_command).
     type: str
     default: auto
     choices: [auto, session, run_command]
@@ -480,46 +483,161 @@ options:
     ini:
       - section: fleet_ssm
         key: mux_log
+  command_document:
+    description:
+      - The Command document of O(route=run_command).
+      - One of your own must take the parameters C(commands) and C(executionTimeout) as the default one does, and run them by a shell as root.
+    type: str
+    default: AWS-RunShellScript
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_command_document
+    env:
+      - name: FLEET_SSM_COMMAND_DOCUMENT
+    ini:
+      - section: fleet_ssm
+        key: command_document
+  bucket:
+    description:
+      - "The name of an S3 bucket for O(route=run_command): outputs that AWS's answer does not hold (24,000 characters), large files, and what must not stand
+        in a command's parameters pass through it, by presigned URLs. Each object is deleted after its use."
+      - The nodes need the way to S3 and C(curl) or Python 3, but no permission. O(route=session) uses no bucket.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_name
+      - name: ansible_ssm_bucket
+    env:
+      - name: FLEET_SSM_BUCKET
+    ini:
+      - section: fleet_ssm
+        key: bucket
+  bucket_prefix:
+    description:
+      - What the names of all objects in O(bucket) begin with.
+    type: str
+    default: fleet-ssm
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_bucket_prefix
+    env:
+      - name: FLEET_SSM_BUCKET_PREFIX
+    ini:
+      - section: fleet_ssm
+        key: bucket_prefix
+  bucket_region:
+    description:
+      - The region of O(bucket).
+      - Unless it is set, S3 is asked.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_bucket_region
+    env:
+      - name: FLEET_SSM_BUCKET_REGION
+    ini:
+      - section: fleet_ssm
+        key: bucket_region
+  bucket_endpoint_url:
+    description:
+      - The URL of the S3 endpoint, if not AWS's own. The nodes must reach it as well.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_endpoint_url
+      - name: ansible_ssm_bucket_endpoint_url
+    env:
+      - name: FLEET_SSM_BUCKET_ENDPOINT_URL
+    ini:
+      - section: fleet_ssm
+        key: bucket_endpoint_url
+  bucket_sse_mode:
+    description:
+      - The encryption that objects in O(bucket) are to have; the bucket's own unless it is set.
+    type: str
+    choices: [AES256, 'aws:kms']
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_sse_mode
+      - name: ansible_ssm_bucket_sse_mode
+    env:
+      - name: FLEET_SSM_BUCKET_SSE_MODE
+    ini:
+      - section: fleet_ssm
+        key: bucket_sse_mode
+  bucket_sse_kms_key_id:
+    description:
+      - The KMS key for O(bucket_sse_mode=aws:kms); else it is ignored.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_bucket_sse_kms_key_id
+      - name: ansible_ssm_bucket_sse_kms_key_id
+    env:
+      - name: FLEET_SSM_BUCKET_SSE_KMS_KEY_ID
+    ini:
+      - section: fleet_ssm
+        key: bucket_sse_kms_key_id
+  s3_addressing_style:
+    description:
+      - How URLs of O(bucket) name it.
+    type: str
+    default: auto
+    choices: [path, virtual, auto]
+    version_added: 0.1.0
+    vars:
+      - name: ansible_aws_ssm_s3_addressing_style
+      - name: ansible_ssm_s3_addressing_style
+    env:
+      - name: FLEET_SSM_S3_ADDRESSING_STYLE
+    ini:
+      - section: fleet_ssm
+        key: s3_addressing_style
+  expose_secrets:
+    description:
+      - Whether tasks with C(no_log) may go by O(route=run_command) without O(bucket).
+      - Their commands and arguments then stand in the command's parameters, which everyone who may C(ssm:ListCommands) can read for 30 days.
+    type: bool
+    default: false
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_expose_secrets
+    env:
+      - name: FLEET_SSM_EXPOSE_SECRETS
+    ini:
+      - section: fleet_ssm
+        key: expose_secrets
+  delivery_timeout:
+    description:
+      - Seconds within which a node must take a command of O(route=run_command); 30 or more. One that is busy with five others takes it later.
+    type: int
+    default: 120
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_delivery_timeout
+    env:
+      - name: FLEET_SSM_DELIVERY_TIMEOUT
+    ini:
+      - section: fleet_ssm
+        key: delivery_timeout
+  execution_timeout:
+    description:
+      - Seconds after which the agent ends a command of O(route=run_command), from 5 to 172800.
+    type: int
+    default: 172800
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_execution_timeout
+    env:
+      - name: FLEET_SSM_EXECUTION_TIMEOUT
+    ini:
+      - section: fleet_ssm
+        key: execution_timeout
 """
 
     # What amazon.aws.aws_ssm takes and this connection has no use for, so that moving over is one line.
     AWS_SSM = r"""
 options:
-  bucket_name:
-    description:
-      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
-    type: str
-    version_added: 0.1.0
-    vars:
-      - name: ansible_aws_ssm_bucket_name
-  bucket_endpoint_url:
-    description:
-      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
-    type: str
-    version_added: 0.1.0
-    vars:
-      - name: ansible_aws_ssm_bucket_endpoint_url
-  bucket_sse_mode:
-    description:
-      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
-    type: str
-    version_added: 0.1.0
-    vars:
-      - name: ansible_aws_ssm_bucket_sse_mode
-  bucket_sse_kms_key_id:
-    description:
-      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
-    type: str
-    version_added: 0.1.0
-    vars:
-      - name: ansible_aws_ssm_bucket_sse_kms_key_id
-  s3_addressing_style:
-    description:
-      - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. Files do not pass through a bucket here.
-    type: str
-    version_added: 0.1.0
-    vars:
-      - name: ansible_aws_ssm_s3_addressing_style
   plugin:
     description:
       - Accepted for inventories written for P(amazon.aws.aws_ssm#connection), and ignored. The C(session-manager-plugin) binary is not needed.

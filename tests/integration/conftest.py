@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.controller import MUX, Controller, stop_mux
 from tests.integration.direct import DirectConnection
+from tests.integration.routes import RUN_COMMAND
 from tests.lab import Lab
 
 
@@ -27,10 +28,39 @@ def lab() -> Iterator[Lab]:
         yield running
 
 
-def connection_variables(lab: Lab, name: str) -> dict[str, Any]:
+BUCKET = "fleet-ssm-transfers"
+"""Of the route run_command, where it has one."""
+
+
+@pytest.fixture(scope="session")
+def bucket(lab: Lab) -> str:
+    """It exists."""
+    lab.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": lab.region})
+    return BUCKET
+
+
+@pytest.fixture
+def route(request: pytest.FixtureRequest) -> str:
+    """The route by which nodes are reached: the one that a test asks for (see `routes.py`), or the session."""
+    chosen: str = getattr(request, "param", "session")
+    if chosen == RUN_COMMAND:
+        request.getfixturevalue("bucket")
+    return chosen
+
+
+def route_variables(route: str) -> dict[str, Any]:
+    """What an inventory says of the route."""
+    if route == "session":
+        return {}
+    return {"ansible_ssm_route": "run_command", **({"ansible_ssm_bucket": BUCKET} if route == RUN_COMMAND else {})}
+
+
+def connection_variables(lab: Lab, name: str, route: str = "session") -> dict[str, Any]:
     """What an inventory says of a node."""
     node = lab.node(name)
-    variables = {"ansible_connection": "fleet.ssm.ssm", "ansible_ssm_instance_id": node.node_id, "ansible_ssm_region": node.region}
+    variables = {
+        "ansible_connection": "fleet.ssm.ssm", "ansible_ssm_instance_id": node.node_id, "ansible_ssm_region": node.region, **route_variables(route),
+    }  # fmt: skip
     if node.account != lab.account:
         variables["ansible_ssm_role_arn"] = f"arn:aws:iam::{node.account}:role/FleetOperator"
     return variables
@@ -58,35 +88,35 @@ def shared_home(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def controller(lab: Lab, shared_home: Path, tmp_path: Path) -> Controller:
+def controller(lab: Lab, route: str, shared_home: Path, tmp_path: Path) -> Controller:
     """A controller whose inventory holds the first node, as ``web-1``."""
     made = Controller(tmp_path / "controller", lab.env(), shared_home)
-    made.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_python_interpreter="/usr/bin/python3")
+    made.hosts({"web-1": connection_variables(lab, "web-1", route)}, ansible_python_interpreter="/usr/bin/python3")
     return made
 
 
 @pytest.fixture
-def own_controller(lab: Lab, tmp_path: Path) -> Iterator[Controller]:
+def own_controller(lab: Lab, route: str, tmp_path: Path) -> Iterator[Controller]:
     """The same with a home, and so a mux, of its own."""
     made = Controller(tmp_path / "controller", lab.env())
-    made.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_python_interpreter="/usr/bin/python3")
+    made.hosts({"web-1": connection_variables(lab, "web-1", route)}, ansible_python_interpreter="/usr/bin/python3")
     yield made
     stop_mux(made.home, lab.env())
 
 
 @pytest.fixture
-def connect(lab: Lab, shared_home: Path) -> Iterator[Callable[..., DirectConnection]]:
+def connect(lab: Lab, route: str, shared_home: Path) -> Iterator[Callable[..., DirectConnection]]:
     """Makes a connection plugin as a worker has it, to call its methods and see bytes."""
     with ExitStack() as stack:
 
         def make(name: str = "web-1", **variables: Any) -> DirectConnection:
-            return stack.enter_context(DirectConnection(shared_home, lab.env(), {**connection_variables(lab, name), **variables}))
+            return stack.enter_context(DirectConnection(shared_home, lab.env(), {**connection_variables(lab, name, route), **variables}))
 
         yield make
 
 
 @pytest.fixture
-def own_connect(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., DirectConnection]]:
+def own_connect(lab: Lab, route: str, tmp_path: Path) -> Iterator[Callable[..., DirectConnection]]:
     """As ``connect``, with a mux of its own; ``environment`` takes the place of the lab's, and ``variables`` add to the inventory's."""
     home = tmp_path / "own-home"
     home.mkdir()
@@ -94,7 +124,7 @@ def own_connect(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., DirectConnec
 
         def make(name: str = "web-1", environment: dict[str, str] | None = None, **variables: Any) -> DirectConnection:
             chosen = lab.env() if environment is None else environment
-            return stack.enter_context(DirectConnection(home, chosen, {**connection_variables(lab, name), **variables}))
+            return stack.enter_context(DirectConnection(home, chosen, {**connection_variables(lab, name, route), **variables}))
 
         yield make
     stop_mux(home, lab.env())

@@ -214,6 +214,7 @@ class MuxClient:
         warm: bool = False,
         secret: str = "",
         tell_start: bool = False,
+        private: bool = False,
     ) -> Exchange:
         """Start a command; the events are STDOUT, STDERR, TTY and at last EXITED.
 
@@ -222,18 +223,19 @@ class MuxClient:
         :param warm: whether a warm interpreter may run it. If that was begun in vain, the error is of the kind REPEAT.
         :param secret: what stands for the become password, hexadecimal.
         :param tell_start: whether STARTED is to come as soon as the node has confirmed that the command began.
+        :param private: whether nobody else may ever read command and input (no_log).
         """
         opening = encode_json(
             FrameType.EXEC, command=command, tty=tty, takes_input=takes_input, needs_tty=needs_tty, has_payload=bool(payload), warm=warm, secret=secret,
-            tell_start=tell_start,
+            tell_start=tell_start, private=private,
         )  # fmt: skip
         if payload:
             opening += encode(FrameType.PAYLOAD, payload)
         return self._begin(opening, takes_input=takes_input)
 
-    def put(self, path: str, *, mode: int | None, size: int, sha256: str | None) -> Exchange:
+    def put(self, path: str, *, mode: int | None, size: int, sha256: str | None, private: bool = False) -> Exchange:
         """Write a file on the node; give its content as input. The last event is DONE."""
-        return self._begin(encode_json(FrameType.PUT, path=path, mode=mode, size=size, sha256=sha256), takes_input=True)
+        return self._begin(encode_json(FrameType.PUT, path=path, mode=mode, size=size, sha256=sha256, private=private), takes_input=True)
 
     def get(self, path: str) -> Exchange:
         """Read a file of the node; the events are STDOUT and at last DONE with size, sha256 and mode."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...module_utils.network import Network
 from ...module_utils.pace import Pace
@@ -38,11 +38,18 @@ if TYPE_CHECKING:
     import botocore.session
 
 OPERATIONS = {
-    "ssm": frozenset(("StartSession", "ResumeSession", "TerminateSession", "DescribeInstanceInformation", "GetConnectionStatus", "GetDocument")),
+    "ssm": frozenset(
+        ("StartSession", "ResumeSession", "TerminateSession", "DescribeInstanceInformation", "GetConnectionStatus", "GetDocument",
+         "SendCommand", "ListCommands", "ListCommandInvocations", "GetCommandInvocation", "CancelCommand")
+    ),
     "sts": frozenset(("AssumeRole", "GetCallerIdentity")),
     "kms": frozenset(("Decrypt", "GenerateDataKey")),
-}
+    "s3": frozenset(("PutObject", "GetObject", "DeleteObject", "HeadBucket")),
+}  # fmt: skip
 """What of each service's model is kept."""
+
+SERVICES = ("ssm", "sts", "ec2", "kms", "s3")
+"""Those whose endpoints can be set."""
 
 _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
 _HELPER_TIMEOUT = 60.0
@@ -50,6 +57,8 @@ _THREADS = 8
 _EC2_WITHIN = 9.0
 _API_TIMEOUT = {"connect_timeout": 2, "read_timeout": 6}
 """Seconds. An endpoint that cannot be reached must be found out, and said, within ten."""
+
+Used = TypeVar("Used")
 
 Answer = asyncio.Future[dict[str, Any]]
 """What AWS is about to answer."""
@@ -70,6 +79,7 @@ class IdentityKey:
     role_session_name: str | None
     region: str | None
     endpoints: tuple[tuple[str, str | None], ...]
+    s3_addressing_style: str
     use_fips: bool | None
     use_dualstack: bool | None
     ca_bundle: str | None
@@ -93,7 +103,9 @@ class IdentityKey:
                 ("sts", options.sts_endpoint_url),
                 ("ec2", options.ec2_endpoint_url),
                 ("kms", options.kms_endpoint_url),
+                ("s3", options.bucket_endpoint_url),
             ),
+            s3_addressing_style=options.s3_addressing_style,
             use_fips=options.use_fips,
             use_dualstack=options.use_dualstack,
             ca_bundle=options.ca_bundle,
@@ -143,7 +155,7 @@ class Identity:
         self._generation = 0
         self._base: dict[str, Any] | None = None
         self._settings: Settings | None = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str | None], Any] = {}
         self._credentials: botocore.credentials.Credentials | None = None
         self.calls: dict[str, int] = {}
         self.documents = Memory()
@@ -265,7 +277,33 @@ class Identity:
         self.calls["DescribeInstances"] = self.calls.get("DescribeInstances", 0) + 1
         return await asyncio.get_running_loop().run_in_executor(threads, self._instances, dict(parameters), within)
 
+    async def use(self, service: str, region: str | None, name: str, work: Callable[[Any], Used]) -> Used:
+        """Do something with a client in a thread: for what is no single call, such as a presigned URL or a body that is read.
+
+        :param region: of the client; `None`: the identity's own.
+        :param name: under which it is counted.
+        :raises botocore.exceptions.ClientError: and botocore's other errors.
+        """
+        if self._credentials is None:
+            await self.settings()
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return await asyncio.get_running_loop().run_in_executor(threads, self._use, service, region, work)
+
     # In threads
+
+    def _use(self, service: str, region: str | None, work: Callable[[Any], Used]) -> Used:
+        for attempt in range(2):
+            with self._lock:
+                client, generation = self._client(service, region), self._generation
+            try:
+                return work(client)
+            except Exception as error:
+                if not _may_be_outdated(error):
+                    raise
+                self._forget_credentials(generation)
+                if attempt:
+                    raise
+        raise AssertionError
 
     def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:
@@ -301,24 +339,24 @@ class Identity:
         account = arn.split(":")[4] if arn and arn.count(":") >= 5 else self.label
         return self._paces.setdefault((f"{service}:{action}", account, self.region or ""), Pace())
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, region: str | None = None) -> Any:
         with self._lock:
             settings = self._resolve()
-            client = self._clients.get(service)
+            client = self._clients.get((service, region))
             if client is None:
-                client = self._clients[service] = self._make_client(service, settings, self._credentials)
+                client = self._clients[service, region] = self._make_client(service, settings, self._credentials, region)
             return client
 
-    def _make_client(self, service: str, settings: Settings, credentials: Any) -> Any:
+    def _make_client(self, service: str, settings: Settings, credentials: Any, region: str | None = None) -> Any:
         """A client, and the way to the endpoint that it has in its partition and variant: known only once it is made."""
         proxies: dict[str, str] = {}
         while True:
             client = self._session(credentials).create_client(
                 service,
-                region_name=settings.region,
+                region_name=region or settings.region,
                 endpoint_url=settings.endpoints.get(service),
                 verify=settings.network.verify,
-                config=self._config(settings, proxies),
+                config=self._config(settings, proxies, **(self._of_s3() if service == "s3" else {})),
             )
             wanted = settings.network.botocore_proxies(client.meta.endpoint_url)
             if wanted == proxies:
@@ -337,7 +375,7 @@ class Identity:
                 network.tls()  # botocore would not name a file that holds no certificates
             self._settings = Settings(
                 region=self.key.region or found.get("region"),
-                endpoints={name: of_options.get(name) or (found.get("endpoints") or {}).get(name) for name in ("ssm", "sts", "ec2", "kms")},
+                endpoints={name: of_options.get(name) or (found.get("endpoints") or {}).get(name) for name in SERVICES},
                 use_fips=bool(found.get("use_fips") if self.key.use_fips is None else self.key.use_fips),
                 use_dualstack=bool(found.get("use_dualstack") if self.key.use_dualstack is None else self.key.use_dualstack),
                 network=network,
@@ -442,7 +480,11 @@ class Identity:
         session.register_component("credential_provider", _Fixed(credentials))
         return session
 
-    def _config(self, settings: Settings, proxies: Mapping[str, str]) -> Any:
+    def _of_s3(self) -> dict[str, Any]:
+        """Presigned URLs hold their signature's version and the bucket's region: with the old one they work in few regions, and never with KMS."""
+        return {"signature_version": "s3v4", "s3": {"addressing_style": self.key.s3_addressing_style}}
+
+    def _config(self, settings: Settings, proxies: Mapping[str, str], **more: Any) -> Any:
         from botocore.config import Config
 
         return Config(
@@ -454,6 +496,7 @@ class Identity:
             tcp_keepalive=True,
             user_agent_extra="fleet.ssm",
             **_API_TIMEOUT,
+            **more,
         )
 
 
@@ -567,7 +610,7 @@ def _settings_of_variables(environment: Mapping[str, str]) -> dict[str, Any]:
         "ca_bundle": environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE"),
         "use_fips": flag("AWS_USE_FIPS_ENDPOINT"),
         "use_dualstack": flag("AWS_USE_DUALSTACK_ENDPOINT"),
-        "endpoints": {name: None if ignore else environment.get(f"AWS_ENDPOINT_URL_{name.upper()}") or everywhere for name in ("ssm", "sts", "ec2", "kms")},
+        "endpoints": {name: None if ignore else environment.get(f"AWS_ENDPOINT_URL_{name.upper()}") or everywhere for name in SERVICES},
     }
 
 

@@ -9,6 +9,7 @@ No I/O and no clock: the route tells what happened, the machine answers what to 
         ^  |                            |
         |  lost: RETRY, then            lost: UNKNOWN (HARMLESS requests: RETRY)
         +--+  UNREACHABLE               refused: RETRY in the plain way, or REPEAT
+                                        undelivered: back to NEVER_DELIVERED
 ```
 """
 
@@ -82,6 +83,11 @@ class Lifecycle:
         if not self._wanted:
             return Verdict.NOTHING
         return Verdict.REPEAT if self._seen else Verdict.RETRY
+
+    def undelivered(self) -> None:
+        """AWS says of what was handed over to it that it never came to the node, or the node that it began nothing."""
+        if self.knowledge is Knowledge.MAY_HAVE_STARTED:
+            self.knowledge = Knowledge.NEVER_DELIVERED
 
     def lost(self) -> Verdict:
         """The channel that it was on, or was meant for, is gone."""

@@ -15,11 +15,10 @@ from ..runner.client import RunnerClient, RunnerSettings
 from ..runner.events import Ready
 from . import errors, targets
 from .documents import Rung, ladder
-from .errors import PassingError, RequestError, ServiceFault, unreachable
+from .errors import PassingError, ServiceFault, unreachable
 from .identity import CredentialsError, Identity
 from .node_channel import NodeChannel
 from .patience import Patience
-from .protocol import ErrorKind
 from .request import ConnectionOptions
 from .sessions import NodeNotConnected, NodeSessions
 from .tasks import Tasks
@@ -101,7 +100,7 @@ class NodeOpener:
             tried_at = clock()
             try:
                 if clock() - self._node_known_at > _TARGET_KEPT:
-                    await self._settle()
+                    await targets.settle(self._identity)
                     self.node_id = await targets.resolve(self._identity, options.host, clock() + options.connection_timeout)
                     self._node_known_at = clock()
                 self._mux.make_room()
@@ -141,19 +140,6 @@ class NodeOpener:
         await self._carriers.drain()
 
     # Steps
-
-    async def _settle(self) -> None:
-        """Know region, endpoints and credentials, or say why not."""
-        try:
-            settings = await self._identity.settings()
-        except ServiceFault:
-            raise
-        except (CredentialsError, ValueError) as error:
-            raise unreachable(str(error)) from error
-        except Exception as error:
-            raise unreachable(self._identity.explain(error, "sts:GetCallerIdentity", self._identity.label)) from error
-        if not settings.region:
-            raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
 
     async def _start_sessions(self, options: ConnectionOptions, reason: str, patience: Patience) -> NodeChannel:
         """The ladder: the first document that can be used."""

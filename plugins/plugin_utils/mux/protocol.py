@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 """Version of these frames; a change makes old and new processes refuse each other and start anew."""
 
 ANY_CODE = ""
@@ -45,8 +45,8 @@ class FrameType(enum.IntEnum):
 
     HELLO = 1  # version, digest
     OPEN = 2  # options, environment, reason: be connected to a node
-    EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret, tell_start
-    PUT = 4  # path, mode, size, sha256
+    EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret, tell_start, private
+    PUT = 4  # path, mode, size, sha256, private
     GET = 5  # path
     INPUT = 6  # bytes for stdin, or of the file
     INPUT_END = 7
@@ -59,7 +59,7 @@ class FrameType(enum.IntEnum):
     PAYLOAD = 14  # bytes of an EXEC with has_payload, right after it: input that follows the INPUT frames
 
     WELCOME = 64  # version, digest, pid
-    OPENED = 65  # user, home, uid, python, executable, kind, platform, node, region, session, document, needs_tty, salt
+    OPENED = 65  # user, home, uid, python, executable, kind, platform, node, region, session, document, needs_tty, salt, interactive
     STDOUT = 66
     STDERR = 67
     TTY = 68

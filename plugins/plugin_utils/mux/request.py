@@ -17,6 +17,12 @@ from typing import Any
 REASON_LIMIT = 256
 """Characters of StartSession's `Reason`."""
 
+DELIVERY = range(30, 2_592_001)
+"""Seconds of SendCommand's `TimeoutSeconds`."""
+
+EXECUTION = range(5, 172_801)
+"""Seconds of `executionTimeout`; the agent takes any other value for 3,600."""
+
 _ENVIRONMENT_PREFIXES = ("AWS_",)
 _ENVIRONMENT_NAMES = frozenset(
     (
@@ -71,12 +77,21 @@ class ConnectionOptions:
     payload_size: int = 1024
     send_window: int = 2048
     mux_log: str | None = None
+    command_document: str = "AWS-RunShellScript"
+    bucket: str | None = None
+    bucket_prefix: str = "fleet-ssm"
+    bucket_region: str | None = None
+    bucket_endpoint_url: str | None = None
+    bucket_sse_mode: str | None = None
+    bucket_sse_kms_key_id: str | None = None
+    s3_addressing_style: str = "auto"
+    expose_secrets: bool = False
+    delivery_timeout: int = 120
+    execution_timeout: int = 172_800
 
     def __post_init__(self) -> None:
         if not self.host:
             raise OptionError("the option 'host' is empty: give an instance id, a Name tag or tag:Key=Value")
-        if self.route == "run_command":
-            raise OptionError("route: run_command is not available yet in this version of fleet.ssm; use 'session' or 'auto'")
         if bool(self.access_key) != bool(self.secret_key):
             raise OptionError("of the options 'access_key' and 'secret_key' only one is set: set both or none")
         if self.access_key and self.profile:
@@ -86,6 +101,10 @@ class ConnectionOptions:
         for name in ("silence_timeout", "connection_timeout", "payload_size", "send_window"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"the option '{name}' must be above 0")
+        if self.delivery_timeout not in DELIVERY:
+            raise OptionError(f"the option 'delivery_timeout' must be from {DELIVERY.start} to {DELIVERY.stop - 1} seconds")
+        if self.execution_timeout not in EXECUTION:
+            raise OptionError(f"the option 'execution_timeout' must be from {EXECUTION.start} to {EXECUTION.stop - 1} seconds")
         for name in ("control_persist", "max_sessions", "reconnection_retries"):
             if getattr(self, name) < 0:
                 raise OptionError(f"the option '{name}' must not be below 0")

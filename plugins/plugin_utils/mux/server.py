@@ -17,10 +17,13 @@ from typing import Any
 
 from ...module_utils.pace import Pace
 from . import identity as identities
+from .command_route import CommandRoute
+from .commands import Commands
 from .identity import Identity, IdentityKey
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
+from .route import Route
 from .session_route import SessionRoute
 from .start import peer_credentials
 from .warm import Warmth
@@ -51,7 +54,8 @@ class Mux:
         self._workers: set[WorkerConnection] = set()
         self._identities: dict[IdentityKey, Identity] = {}
         self._paces: dict[tuple[str, str, str], Pace] = {}
-        self._routes: dict[tuple[Any, ...], SessionRoute] = {}
+        self._routes: dict[tuple[Any, ...], Route] = {}
+        self._commands: dict[IdentityKey, Commands] = {}
         self._stopping = asyncio.Event()
         self._last_used = time.monotonic()
         self._started = time.time()
@@ -77,6 +81,7 @@ class Mux:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*(route.close() for route in self._routes.values()), return_exceptions=True)
+                await asyncio.gather(*(commands.close() for commands in self._commands.values()), return_exceptions=True)
         self.log.info("ended")
 
     # Workers
@@ -102,7 +107,7 @@ class Mux:
 
     # Requests
 
-    def route(self, options: ConnectionOptions, environment: Mapping[str, str]) -> SessionRoute:
+    def route(self, options: ConnectionOptions, environment: Mapping[str, str]) -> Route:
         """The route to a node for an identity; made if there is none."""
         self._requests += 1
         if options.mux_log:
@@ -113,8 +118,14 @@ class Mux:
         route = self._routes.get(key)
         if route is None:
             who = self._identity(IdentityKey.of(options, environment))
-            route = self._routes[key] = SessionRoute(self, who, options)
+            route = self._routes[key] = self._command_route(who, options) if options.route == "run_command" else SessionRoute(self, who, options)
         return route
+
+    def _command_route(self, who: Identity, options: ConnectionOptions) -> CommandRoute:
+        commands = self._commands.get(who.key)
+        if commands is None:
+            commands = self._commands[who.key] = Commands(who, self.log)
+        return CommandRoute(commands, options, self.log, self.warmth.salt)
 
     def reset(self, options: ConnectionOptions, environment: Mapping[str, str]) -> bool:
         """The next request for this node gets new sessions; commands that run keep theirs. Whether there was something to reset."""
@@ -196,6 +207,7 @@ class Mux:
         del self._routes[key]
         if not any(other[0] == key[0] for other in self._routes):
             self._identities.pop(key[0], None)
+            self._commands.pop(key[0], None)
 
     def _still_reachable(self) -> bool:
         try:
@@ -219,7 +231,7 @@ class Mux:
     @staticmethod
     def _route_key(options: ConnectionOptions, environment: Mapping[str, str]) -> tuple[Any, ...]:
         who = IdentityKey.of(options, environment)
-        return (who, options.host, options.document, options.output_document, options.run_as, options.python)
+        return (who, options.host, options.document, options.output_document, options.run_as, options.python, options.route == "run_command")
 
 
 def _session_limit() -> int:

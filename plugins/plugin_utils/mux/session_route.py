@@ -230,7 +230,7 @@ class SessionRoute:
         return {
             "user": ready.user, "home": ready.home, "uid": ready.uid, "python": ready.python, "executable": ready.executable, "kind": ready.kind,
             "platform": ready.platform, "node": self.node_id, "region": self._identity.region, "session": self._channel.session.session_id,
-            "document": self._channel.rung.label, "needs_tty": self.needs_tty,
+            "document": self._channel.rung.label, "needs_tty": self.needs_tty, "interactive": True,
             "salt": self._mux.warmth.salt.hex(),
         }  # fmt: skip
 

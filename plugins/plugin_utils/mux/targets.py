@@ -60,6 +60,24 @@ class Candidate:
         return f"{self.node_id} ({details})"
 
 
+async def settle(identity: Identity) -> None:
+    """Know region, endpoints and credentials, or say why not.
+
+    :raises ServiceFault: AWS could not say; another try may work.
+    :raises RequestError: something is missing.
+    """
+    try:
+        settings = await identity.settings()
+    except ServiceFault:
+        raise
+    except (CredentialsError, ValueError) as error:
+        raise unreachable(str(error)) from error
+    except Exception as error:
+        raise unreachable(identity.explain(error, "sts:GetCallerIdentity", identity.label)) from error
+    if not settings.region:
+        raise RequestError(ErrorKind.OPTION, "no region is known: set the option 'region' (ansible_ssm_region), AWS_REGION, or a region in the profile")
+
+
 async def resolve(identity: Identity, host: str, deadline: float) -> str:
     """The id of the node that ``host`` means.
 
@@ -139,8 +157,8 @@ def _no_profile(instance: Mapping[str, Any]) -> str:
     return "" if instance["profile"] else ", no instance profile"
 
 
-async def why_not_connected(identity: Identity, node_id: str, deadline: float) -> str:
-    """The reason why Session Manager refuses a node: what EC2 and Systems Manager, asked at once, know about it by the deadline."""
+async def why_not_connected(identity: Identity, node_id: str, deadline: float, service: str = "Session Manager") -> str:
+    """The reason why a service refuses a node: what EC2 and Systems Manager, asked at once, know about it by the deadline."""
     where = f"in {identity.region} for {identity.label}"
     is_instance = node_id.startswith("i-")
     (known, denied), (instance, more) = await asyncio.gather(
@@ -159,7 +177,7 @@ async def why_not_connected(identity: Identity, node_id: str, deadline: float) -
         version = known.get("AgentVersion", "?")
         if known.get("PingStatus") == "Online":
             return (
-                f"{node_id} is not connected to Session Manager, though its agent {version} was last heard of{since_text}: it was lost a moment ago, or is"
+                f"{node_id} is not connected to {service}, though its agent {version} was last heard of{since_text}: it was lost a moment ago, or is"
                 f" just starting, or lacks the permission ssmmessages:CreateControlChannel or the way to the ssmmessages endpoint{denied}"
             )
         last = f"last heard of{since_text} (agent {version}, {known.get('PingStatus')})"
@@ -172,7 +190,7 @@ async def why_not_connected(identity: Identity, node_id: str, deadline: float) -
             f" ({instance['profile']}) have AmazonSSMManagedInstanceCore, can it reach the ssm and ssmmessages endpoints?"
         )
     if denied:
-        return f"{node_id} is not connected to Session Manager {where}{denied}"
+        return f"{node_id} is not connected to {service} {where}{denied}"
     return f"{node_id} is not registered with Systems Manager {where}: check the id, the region and the account"
 
 

@@ -26,6 +26,8 @@ class Exec:
     """Whether it may be carried out in another way than as a command, if that gives the same."""
     secret: bytes = field(default=b"", repr=False)
     """Stands for the become password."""
+    private: bool = False
+    """Whether command and input are nobody else's business (no_log, or a password is in it)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Put:
     mode: int | None
     size: int
     sha256: str | None
+    private: bool = False
+    """Whether the content is nobody else's business (no_log)."""
 
 
 @dataclass(frozen=True)

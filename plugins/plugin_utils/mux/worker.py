@@ -25,11 +25,11 @@ from .protocol import (
     encode_json,
 )
 from .request import ConnectionOptions, OptionError
+from .route import Route
 from .work import Action, Exec, Get, Put, Work
 
 if TYPE_CHECKING:
     from .server import Mux
-    from .session_route import SessionRoute
 
 OUTPUT_BUFFER = 256 * 1024
 """Bytes waiting for a slow worker from which on the node is not granted more."""
@@ -44,7 +44,7 @@ class WorkerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._greeted = False
         self._options: ConnectionOptions | None = None
-        self._route: SessionRoute | None = None
+        self._route: Route | None = None
         self._work: Work | None = None
         self._before_payload: Exec | None = None
         self._tell_start = False
@@ -149,14 +149,15 @@ class WorkerConnection(asyncio.Protocol):
                 self._route.needs_tty = True
             self._tell_start = bool(fields["tell_start"])
             action = Exec(
-                fields["command"], bool(fields["tty"]), bool(fields["takes_input"]), warm=bool(fields["warm"]), secret=bytes.fromhex(fields["secret"])
-            )
+                fields["command"], bool(fields["tty"]), bool(fields["takes_input"]), warm=bool(fields["warm"]), secret=bytes.fromhex(fields["secret"]),
+                private=bool(fields["private"]),
+            )  # fmt: skip
             if fields["has_payload"]:
                 self._before_payload = action
             else:
                 self._start(action)
         elif kind is FrameType.PUT:
-            self._start(Put(fields["path"], fields["mode"], int(fields["size"]), fields["sha256"]), harmless=True)
+            self._start(Put(fields["path"], fields["mode"], int(fields["size"]), fields["sha256"], private=bool(fields["private"])), harmless=True)
         elif kind is FrameType.GET:
             self._start(Get(fields["path"]), harmless=True)
         elif kind is FrameType.RESET:

@@ -15,6 +15,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 
 from tests.integration.controller import Controller, mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
+from tests.integration.routes import by_both, by_both_later
 
 Connect = Callable[..., DirectConnection]
 
@@ -26,6 +27,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@by_both_later
 @pytest.mark.parametrize(
     ("command", "stdout", "stderr", "status"),
     [
@@ -46,40 +48,47 @@ def test_streams_and_status(connect: Connect, command: str, stdout: bytes, stder
     assert connect().execute(command) == (status, stdout, stderr)
 
 
+@by_both
 def test_every_byte_both_ways(connect: Connect) -> None:
     data = ALL_BYTES * 41 + AWKWARD
     assert connect().execute("cat", data) == (0, data, b"")
     assert connect().execute("cat >&2", data) == (0, b"", data)
 
 
+@by_both_later
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 4095, 4096, 65_536, 1_000_003])
 def test_output_and_input_of_any_size(connect: Connect, size: int) -> None:
     data = os.urandom(size)
     assert connect().execute("cat", data) == (0, data, b"")
 
 
+@by_both_later
 @pytest.mark.parametrize("length", [4_095, 4_096, 5_000, 100_000])
 def test_long_command_line(connect: Connect, length: int) -> None:
     word = "x" * length
     assert connect().execute(f"printf %s {word} | wc -c") == (0, f"{length}\n".encode(), b"")
 
 
+@by_both
 def test_command_line_beyond_the_nodes_limit_is_an_error_that_says_so(connect: Connect) -> None:
     with pytest.raises(AnsibleError, match=r"(?i)too long|131071|limit"):
         connect().execute("echo " + "x" * 200_000)
 
 
+@by_both_later
 def test_large_input(connect: Connect) -> None:
     data = os.urandom(1 << 20) * 50
     status, stdout, _unused = connect().execute("sha256sum", data)
     assert (status, stdout.split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
 
 
+@by_both_later
 def test_input_that_nobody_reads_does_not_hang(connect: Connect) -> None:
     status, stdout, _unused = connect().execute("echo done", os.urandom(5_000_000))
     assert (status, stdout) == (0, b"done\n")
 
 
+@by_both_later
 @pytest.mark.parametrize("name", NAMES)
 def test_files_of_any_name(connect: Connect, tmp_path: Path, name: str) -> None:
     connection = connect()
@@ -94,6 +103,7 @@ def test_files_of_any_name(connect: Connect, tmp_path: Path, name: str) -> None:
     assert connection.execute(f"ls -A {folder} | wc -l")[0] == 0
 
 
+@by_both
 def test_empty_and_missing_files(connect: Connect, tmp_path: Path) -> None:
     connection = connect()
     empty = tmp_path / "empty"
@@ -108,6 +118,7 @@ def test_empty_and_missing_files(connect: Connect, tmp_path: Path) -> None:
         connection.plugin.put_file(str(tmp_path / "does-not-exist"), "/tmp/never")
 
 
+@by_both
 def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(connect: Connect, tmp_path: Path) -> None:
     connection = connect()
     source = tmp_path / "source"
@@ -118,6 +129,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(connect: C
     assert connection.execute("ls /no 2>&1")[0] != 0
 
 
+@by_both
 def test_big_files(connect: Connect, tmp_path: Path) -> None:
     connection = connect()
     source, back = tmp_path / "source", tmp_path / "back"
@@ -127,6 +139,7 @@ def test_big_files(connect: Connect, tmp_path: Path) -> None:
     assert back.read_bytes() == source.read_bytes()
 
 
+@by_both_later
 @pytest.mark.parametrize("locale", ["C", "POSIX", "de_DE.ISO-8859-1"])
 def test_non_utf8_locale_of_the_node(controller: Controller, locale: str) -> None:
     run = controller.tasks(
@@ -140,6 +153,7 @@ def test_non_utf8_locale_of_the_node(controller: Controller, locale: str) -> Non
     assert run.result("file")["size"] == len("汉语".encode())
 
 
+@by_both
 def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:
     script = controller.folder / "script.sh"
     script.write_bytes(b"#!/bin/sh\nprintf 'one\\r\\ntwo\\n\\n\\n'\nprintf 'problem' >&2\nexit 4\n")
@@ -147,6 +161,7 @@ def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:
     assert (result["rc"], result["stdout"], result["stderr"]) == (4, "one\r\ntwo\n\n\n", "problem")
 
 
+@by_both_later
 def test_raw_exit_status_keeps_the_session(controller: Controller) -> None:
     run = controller.tasks(
         {"name": "three", "ansible.builtin.raw": "exit 3", "ignore_errors": True},

@@ -180,6 +180,8 @@ class WarmJob:
     date: str
     params: str
     """The text of the two expressions as they stand in the wrapper. `params` holds the module's arguments: never cache or log it."""
+    params_at: tuple[int, int]
+    """Where in the wrapper's text `params` is: start and end."""
 
     def encode(self) -> bytes:
         """For the node, without the recipe's blobs."""
@@ -251,6 +253,7 @@ def split(command: str, stdin: bytes, recipes: Recipes) -> WarmJob | None:
         time=time,
         date=wrapper[slice(*holes[_DATE])],
         params=text,
+        params_at=holes[_PARAMS],
     )
 
 

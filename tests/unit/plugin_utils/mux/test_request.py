@@ -22,7 +22,8 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import (
     ("values", "named"),
     [
         ({"host": ""}, "host"),
-        ({"host": "a", "route": "run_command"}, "run_command"),
+        ({"host": "a", "delivery_timeout": 29}, "delivery_timeout"),
+        ({"host": "a", "execution_timeout": 172_801}, "execution_timeout"),
         ({"host": "a", "access_key": "AKIA"}, "secret_key"),
         ({"host": "a", "secret_key": "x"}, "access_key"),
         ({"host": "a", "access_key": "AKIA", "secret_key": "x", "profile": "p"}, "profile"),

@@ -1,0 +1,156 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waits for the ends of commands: all that are open are looked at together, less often the longer they take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..runcommand import polling
+from ..runcommand.invocation import Invocation
+from . import errors
+from .errors import RequestError
+from .identity import CredentialsError, Identity
+from .protocol import ErrorKind
+
+_PATIENCE = 60.0
+"""Seconds for which one look may be throttled; the next one follows."""
+
+_FAILURES = 20
+"""Looks that fail in a row, for reasons that may pass, until the outcome counts as unknown: the longest pause between them is ten seconds."""
+
+
+@dataclass
+class _Watched:
+    command_id: str
+    sent: float
+    requested: datetime
+    due: float
+    ends: dict[str, asyncio.Future[Invocation]]
+    invocations: dict[str, Invocation] = field(default_factory=dict)
+
+    @property
+    def open(self) -> int:
+        return sum(not end.done() for end in self.ends.values())
+
+
+class Watch:
+    """The open commands of one identity."""
+
+    def __init__(self, identity: Identity, log: logging.Logger) -> None:
+        self._identity = identity
+        self._log = log
+        self._watched: dict[str, _Watched] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._failed = 0
+        self.events = False
+        """Whether ends are told by events, so that looks are but a backstop."""
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def follow(self, command_id: str, node_ids: Sequence[str], requested: datetime) -> dict[str, asyncio.Future[Invocation]]:
+        """The end of a command on each of its nodes. :raises RequestError: (in the future) it cannot be known."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        watched = _Watched(
+            command_id, now, requested, polling.next_look(now, now, events=self.events),
+            {node_id: loop.create_future() for node_id in node_ids}, {node_id: Invocation(node_id) for node_id in node_ids},
+        )  # fmt: skip
+        self._watched[command_id] = watched
+        self._wake.set()
+        if self._looking is None:
+            self._looking = loop.create_task(self._look_until_none_is_left())
+        return watched.ends
+
+    def ended(self, command_id: str) -> None:
+        """An event says that something of a command has ended: look at it now."""
+        if watched := self._watched.get(command_id):
+            watched.due = 0.0
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+    async def _look_until_none_is_left(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._watched:
+                self._wake.clear()
+                pause = min(watched.due for watched in self._watched.values()) - loop.time()
+                if pause > 0:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._wake.wait()
+                    continue
+                await self._look()
+        finally:
+            self._looking = None
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = [watched for watched in self._watched.values() if watched.due <= now]
+        try:
+            if polling.by_listing({watched.command_id: watched.open for watched in due}):
+                since = min(watched.requested for watched in due) - timedelta(seconds=2)
+                await self._read(due, Filters=[{"key": "InvokedAfter", "value": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}])
+            else:
+                await asyncio.gather(*(self._read([watched], CommandId=watched.command_id) for watched in due))
+            self._failed = 0
+        except Exception as error:
+            self._failed += 1
+            passing = (errors.is_throttling(error) or errors.is_transient(error)) and self._failed < _FAILURES
+            text = str(error) if isinstance(error, CredentialsError) else self._identity.explain(error, "ssm:ListCommandInvocations", "*")
+            self._log.info("looking at commands failed: %s", text)
+            if not passing:
+                self._give_up(RequestError(ErrorKind.UNKNOWN_OUTCOME, f"what became of the command cannot be known: {text}"))
+        now = loop.time()
+        for watched in due:
+            if not watched.open:
+                self._watched.pop(watched.command_id, None)
+            else:
+                watched.due = polling.next_look(watched.sent, now, events=self.events)
+                if self._failed:
+                    watched.due = max(watched.due, now + min(10.0, 0.5 * 2.0**self._failed))
+
+    async def _read(self, wanted: Sequence[_Watched], **which: Any) -> None:
+        """A listing, until everything wanted was seen or it ends."""
+        by_id = {watched.command_id: watched for watched in wanted}
+        left = {(watched.command_id, node_id) for watched in wanted for node_id, end in watched.ends.items() if not end.done()}
+        more: dict[str, Any] = {}
+        while True:
+            page = await self._identity.call(
+                "ssm", "list_command_invocations", deadline=asyncio.get_running_loop().time() + _PATIENCE, resource="*",
+                Details=True, MaxResults=polling.PAGE, **which, **more,
+            )  # fmt: skip
+            for entry in page["CommandInvocations"]:
+                watched = by_id.get(entry["CommandId"])
+                if watched is None or (invocation := watched.invocations.get(entry["InstanceId"])) is None:
+                    continue
+                left.discard((watched.command_id, invocation.node_id))
+                end = watched.ends[invocation.node_id]
+                if invocation.hear(entry) and not end.done():
+                    end.set_result(invocation)
+            if not page.get("NextToken") or not left:
+                return
+            more = {"NextToken": page["NextToken"]}
+
+    def _give_up(self, error: RequestError) -> None:
+        for watched in self._watched.values():
+            for end in watched.ends.values():
+                if not end.done():
+                    end.set_exception(error)
+                    end.exception()  # it may be that nobody waits any more
+        self._watched.clear()
