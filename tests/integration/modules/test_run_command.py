@@ -135,6 +135,8 @@ def test_a_large_fleet_goes_to_a_file(local: Local, tmp_path: Path) -> None:
         written = [json.loads(line) for line in file]
     assert {record["instance_id"] for record in written} == set(ids(local.lab, "crowd")) and len(written) == 120
     assert result["nodes"] == [] and result["summary"]["total"] == 120 and len(result["commands"]) == 3
+    counts = local.lab.requests().counts
+    assert (counts["ssm:SendCommand"], counts["ssm:ListCommandInvocations"]) == (3, 3)
 
 
 def test_a_number_of_nodes_at_once_holds_for_more_than_one_command(local: Local) -> None:
