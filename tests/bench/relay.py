@@ -114,8 +114,8 @@ class Network:
                 tasks.create_task(there.drain(far_writer))
                 tasks.create_task(back.fill(far_reader, 0.0))
                 tasks.create_task(back.drain(writer))
-        except* ConnectionError:
-            pass
+        except* OSError:
+            pass  # an end that is gone
         finally:
             writer.close()
             far_writer.close()

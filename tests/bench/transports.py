@@ -71,6 +71,7 @@ class Ssh(Transport):
             "ansible_connection": "ssh",
             "ansible_host": "127.0.0.1",
             "ansible_port": node.ssh_port,
+            "ansible_ssh_retries": 3,  # many at once are sometimes refused
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(self.home.parent / "user"),
             "ansible_ssh_args": f"-F none -o ControlMaster=auto -o ControlPersist={PERSIST}s",
