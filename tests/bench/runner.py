@@ -87,7 +87,8 @@ class Runner:
         usage = processes.run(command, self._folder, self._environment(transport), log)
         if usage.returncode:
             output = log.read_text(encoding="utf-8", errors="replace")
-            raise PlayFailed(f"{transport.name}, {workload.name}: ansible-playbook ended with {usage.returncode}\n{output[-3000:]}")
+            failures = "\n".join(line[:1000] for line in output.splitlines() if line.startswith("fatal: "))
+            raise PlayFailed(f"{transport.name}, {workload.name}: ansible-playbook ended with {usage.returncode}\n{failures}\n{output[-3000:]}")
         return usage
 
     def _environment(self, transport: Transport) -> Mapping[str, str]:

@@ -71,7 +71,9 @@ class Ssh(Transport):
             "ansible_connection": "ssh",
             "ansible_host": "127.0.0.1",
             "ansible_port": node.ssh_port,
-            "ansible_ssh_retries": 3,  # many at once are sometimes refused
+            # Fifty key exchanges at once take two cores longer than the usual ten seconds.
+            "ansible_ssh_timeout": 60,
+            "ansible_ssh_retries": 3,
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(self.home.parent / "user"),
             "ansible_ssh_args": f"-F none -o ControlMaster=auto -o ControlPersist={PERSIST}s",
