@@ -354,7 +354,7 @@ class CallbackModule(CallbackBase):
 
     def _say(self, text: str) -> None:
         if self.get_option("display"):
-            self._display.display(f"[outputs] {text}", color="blue")
+            self._display.display(f"[outputs] {text}", color="blue", stderr=True)  # callbacks such as json own stdout
 
     # What core tells
 

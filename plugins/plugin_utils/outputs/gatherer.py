@@ -89,11 +89,11 @@ class Gatherer:
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self._folder, self._options = folder, options
         self.s3 = S3(options)
+        self._done = _complete_folders(folder)  # before it is opened, as it may get another file
         self._index = LineFile(folder / INDEX)
         self._agenda = Agenda()
         self._room = threading.Semaphore(IN_FLIGHT)
         self._names: dict[str, Names] = {}
-        self._done = _complete_folders(folder)
         self._gone: dict[str, Fault] = {}  # by bucket
         self._more = threading.Event()
         self._last = False
@@ -130,6 +130,13 @@ class Gatherer:
         names = ("nodes", "objects", "bytes", "late", "incomplete")
         seconds = max(0.0, self._ended - self._began) if self._began else 0.0
         return {**{name: self._counts[name] for name in names}, "calls": self.s3.calls, "seconds": round(seconds, 3), "error": self._broken}
+
+    def close(self) -> None:
+        """End the threads; what is not gathered stays pending."""
+        self._agenda.close()
+        self._last = True
+        self._more.set()
+        self._index.close()
 
     # Reading what is pending
 
