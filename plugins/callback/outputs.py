@@ -306,11 +306,13 @@ go on with a gathering that was interrupted: |
 """
 
 import os
+import traceback
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible import context
+from ansible.errors import AnsibleError
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
@@ -322,7 +324,6 @@ _OPTIONS = (
     "dest", "run", "job_id", "report", "report_failures", "report_output", "display", "connections", "late_seconds", "gather_timeout", "upload",
     "upload_what", "profile", "access_key", "secret_key", "session_token", "role_arn", "external_id", "region", "endpoint_url", "control_path_dir",
 )  # fmt: skip
-_ROUTES = {"fleet.ssm.ssm": "session", "ansible.builtin.local": "local", "ansible.builtin.ssh": "ssh"}
 
 
 class CallbackModule(CallbackBase):
@@ -338,7 +339,7 @@ class CallbackModule(CallbackBase):
         self._recorder: Recorder | None = None
         self._playbook = "ad-hoc"
         self._play: t.Any = None
-        self._connections: dict[str, str] = {}
+        self._routes: dict[str, str | None] = {}
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -348,7 +349,7 @@ class CallbackModule(CallbackBase):
         except Exception as error:
             self.disabled = True
             self._display.warning(f"fleet.ssm.outputs: {error or type(error).__name__}. The plugin is off for the rest of this run; the play goes on.")
-            self._display.vvv(f"fleet.ssm.outputs: {type(error).__name__} from {error.__traceback__ and error.__traceback__.tb_frame}")
+            self._display.vvv(traceback.format_exc())
             if self._recorder is not None:
                 self._recorder.close()
 
@@ -368,7 +369,7 @@ class CallbackModule(CallbackBase):
                 facts = {"playbook": self._playbook, "ansible_version": ansible_version, "check_mode": bool((context.CLIARGS or {}).get("check"))}
                 self._recorder = Recorder(options, facts, say=self._say, warn=self._display.warning)
             self._play = play
-            self._connections = {}
+            self._routes = {}
             self._recorder.begin_play(play._uuid, play.get_name().strip())
 
     def v2_runner_on_start(self, host: t.Any, task: t.Any) -> None:
@@ -410,23 +411,22 @@ class CallbackModule(CallbackBase):
         if short_action(str(task.action)) in ON_CONTROLLER:
             return None
         if task.delegate_to:
-            delegate = (result.get("_ansible_delegated_vars") or {}).get("ansible_delegated_host") or ""
-            host = self._play.get_variable_manager()._inventory.get_host(delegate) if delegate else None
-            if host is None:
-                return None
+            delegate = (result.get("_ansible_delegated_vars") or {}).get("ansible_delegated_host")
+            return "local" if delegate == "localhost" else self._routes.get(str(delegate))
         name = host.get_name()
-        if name not in self._connections:
-            self._connections[name] = self._connection(task, host)
-        connection = self._connections[name]
-        return _ROUTES.get(connection, connection.removeprefix("ansible.builtin."))
+        if name not in self._routes:
+            self._routes[name] = self._find_route(task, host)
+        return self._routes[name]
 
-    def _connection(self, task: t.Any, host: t.Any) -> str:
-        """The connection of a host, asked once a play: variables first, then what the task and the command line say."""
+    def _find_route(self, task: t.Any, host: t.Any) -> str | None:
+        """By the connection of a host, asked once a play: its variables first, then what the task and the command line say."""
         variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, include_hostvars=False)
-        connection = variables.get("ansible_connection") or task.connection
-        connection = str(Templar(loader=self._play._loader, variables=variables).template(connection))
-        if connection in ("local", "ssh"):
+        templar = Templar(loader=self._play._loader, variables=variables)
+        try:
+            connection = str(templar.template(variables.get("ansible_connection") or task.connection)).removeprefix("ansible.builtin.")
+            route = templar.template(variables.get("ansible_ssm_route", "auto"))
+        except AnsibleError:  # a variable that only tasks know
+            return None
+        if connection != "fleet.ssm.ssm":
             return connection
-        if connection == "fleet.ssm.ssm" and variables.get("ansible_ssm_route") == "run_command":
-            return "run_command"
-        return connection
+        return "run_command" if route == "run_command" else "session"

@@ -46,7 +46,8 @@ class Gathering:
     def add(self, entry: Mapping[str, Any]) -> None:
         """Nodes to gather: ``folder``, ``head``, and ``nodes`` or ``path``."""
         self._pending.write(entry)
-        with contextlib.suppress(BlockingIOError):  # so many are unread that it will look anyway
+        # So many are unread that it will look anyway; or it has ended, which `settle` will tell.
+        with contextlib.suppress(BlockingIOError, GatheringError):
             self._send({"more": True})
 
     def settle(self, patience: float, tell: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

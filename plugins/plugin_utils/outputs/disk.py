@@ -36,6 +36,11 @@ def make_run(dest: str, name: str) -> Path:
         number += 1
 
 
+def encode_line(line: Mapping[str, Any]) -> bytes:
+    """A line of JSON. A surrogate, which stands for invalid UTF-8, stays what it is in JSON: an escape."""
+    return (json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
+
+
 class LineFile:
     """A file of JSON lines that grows; each line is written at once and whole, so several processes may write."""
 
@@ -45,8 +50,7 @@ class LineFile:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
-        # A surrogate of invalid UTF-8 stays what it is in JSON: an escape.
-        data = memoryview((json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace"))
+        data = memoryview(encode_line(line))
         with self._lock:
             while data:
                 data = data[os.write(self._file, data) :]
@@ -56,14 +60,18 @@ class LineFile:
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Lines of a file of JSON lines from a byte on, each with the byte after it; the beginning of a line that is yet to end is left."""
+    """Lines of a file of JSON lines from a byte on, each with the byte after it.
+
+    The beginning of a line that is yet to end is left; a line that is none (the disk was full) is passed over.
+    """
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield json.loads(line), offset
+            with contextlib.suppress(ValueError):
+                yield json.loads(line), offset
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

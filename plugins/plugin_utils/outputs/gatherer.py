@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .disk import INDEX, PENDING, LineFile, files_of, read_lines, whole_file, write_whole
+from .disk import INDEX, PENDING, LineFile, encode_line, files_of, read_lines, whole_file, write_whole
 from .faults import Fault, Kind, judge
 from .lookup import Stream, streams_of
 from .names import Names
@@ -123,7 +123,10 @@ class Gatherer:
             while not self._state.wait_for(lambda: not self._reading and not self._open, PROGRESS_INTERVAL):
                 if tell:
                     tell(self.counts())
-        return self.counts()
+        counts = self.counts()
+        if not counts["incomplete"] and not counts["error"]:
+            (self._folder / PENDING).unlink(missing_ok=True)
+        return counts
 
     def counts(self) -> dict[str, Any]:
         """How far it is."""
@@ -141,6 +144,15 @@ class Gatherer:
     # Reading what is pending
 
     def _read(self) -> None:
+        try:
+            self._read_pending()
+        except Exception as error:  # whoever waits in `settle` must hear of it
+            self._broken = f"{PENDING} cannot be read: {type(error).__name__}: {error}"
+        with self._state:
+            self._reading = False
+            self._state.notify_all()
+
+    def _read_pending(self) -> None:
         offset = 0
         while True:
             last = self._last  # before reading: what was added before it is then read
@@ -155,11 +167,8 @@ class Gatherer:
                         self._open += 1
                     self._agenda.put(job, 0.0)
             if last:
-                break
+                return
             self._more.wait()
-        with self._state:
-            self._reading = False
-            self._state.notify_all()
 
     def _jobs(self, entry: Mapping[str, Any]) -> Iterator[Job]:
         names = self._names.setdefault(entry["folder"], Names())
@@ -343,18 +352,21 @@ def _complete_folders(folder: Path) -> set[str]:
     complete: set[str] = set()
     incomplete = False
     for line, _end in read_lines(path):
-        if "node" in line or "problem" in line:
+        if _is_gathered(line):
             if _is_complete(line):
                 complete.add(line["folder"])
             else:
                 incomplete = True
     if incomplete:
-        with whole_file(path) as file, open(path, "rb") as old:
-            for raw in old:
-                line = json.loads(raw)
-                if ("node" not in line and "problem" not in line) or _is_complete(line):
-                    file.write(raw)
+        with whole_file(path) as file:
+            for line, _end in read_lines(path):
+                if not _is_gathered(line) or _is_complete(line):
+                    file.write(encode_line(line))
     return complete
+
+
+def _is_gathered(line: Mapping[str, Any]) -> bool:
+    return "node" in line or "problem" in line
 
 
 def _is_complete(line: Mapping[str, Any]) -> bool:

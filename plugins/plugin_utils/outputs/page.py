@@ -39,14 +39,21 @@ def render(report: Mapping[str, Any]) -> str:
 @cache
 def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(shown=shown, duration=duration, size=size, percent=percent, number=number, moment=moment, width=width)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_finalize
+    )  # fmt: skip
+    environment.filters.update(duration=duration, size=size, percent=percent, number=number, moment=moment, width=width)
     return environment.get_template("page.html.j2")
 
 
-def shown(text: Any) -> str:
-    """What a node wrote, without colours, with other control characters made visible; directions cannot be turned."""
-    return _ESCAPES.sub("", str(text)).replace("\r\n", "\n").translate(_CONTROL).translate(_BIDI)
+def _finalize(value: Any) -> Any:
+    """Every text that is put into the page, but for what a macro has made of such texts."""
+    return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def shown(text: str) -> str:
+    """What a node or a person wrote, without colours, with other control characters made visible; directions cannot be turned."""
+    return _ESCAPES.sub("", text).replace("\r\n", "\n").translate(_CONTROL).translate(_BIDI)
 
 
 def duration(seconds: float | None) -> str:

@@ -116,8 +116,9 @@ def fleets(action: str, result: Mapping[str, Any]) -> list[Fleet]:
 def _fleet(result: Mapping[str, Any]) -> Fleet:
     nodes = tuple(node for node in result.get("nodes") or () if isinstance(node, Mapping) and node.get("instance_id") and node.get("status") != "would_run")
     path, summary, calls = result.get("results_path"), result.get("summary") or {}, result.get("calls") or {}
+    total = 0 if "would_send" in result else int(summary.get("total") or len(nodes))  # in check mode nothing ran
     return Fleet(
-        () if path else nodes, str(path) if path else None, int(summary.get("total") or len(nodes)),
+        () if path else nodes, str(path) if path else None, total,
         int(calls.get("total") or 0), int(calls.get("throttled") or 0),
     )  # fmt: skip
 

@@ -46,7 +46,6 @@ class Run:
 
     def __init__(self, folder: Path, lab: Lab, bucket: str) -> None:
         self.folder, self.bucket, self._s3 = folder, bucket, lab.client("s3", region=REGION)
-        self._pending = LineFile(folder / PENDING)
 
     def put(self, node: str, stream: str, content: bytes) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=f"out/c/{node}/{stream}", Body=content)
@@ -65,7 +64,9 @@ class Run:
         return {"instance_id": name, "command_id": "c", "status": "success", "rc": 0, "region": REGION, **uris, **values}
 
     def expect(self, *nodes: Mapping[str, Any], **more: Any) -> None:
-        self._pending.write({"folder": FOLDER, "head": HEAD, "nodes": nodes, **more})
+        pending = LineFile(self.folder / PENDING)
+        pending.write({"folder": FOLDER, "head": HEAD, "nodes": nodes, **more})
+        pending.close()
 
     def gather(self, **options: Any) -> dict[str, Any]:
         gatherer = Gatherer(self.folder, {"connections": 4, "late_seconds": 0, **options})

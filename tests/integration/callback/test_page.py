@@ -37,7 +37,8 @@ def test_the_page_fits_and_is_silent(browser: Browser, folder: Path, width: int,
     assert browser.complaints == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.evaluate("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, pre')).length") == 0
+    outside = "found => found.getBoundingClientRect().right > innerWidth + 1 && !found.closest('.scroll, pre')"
+    assert browser.evaluate(f"[...document.querySelectorAll('main *')].filter({outside}).length") == 0
 
 
 def test_the_figures_are_there(browser: Browser, folder: Path) -> None:

@@ -25,6 +25,8 @@ COMPATIBLE = {"plugin"}
 MEASURED = REPOSITORY / "tests" / "bench" / "results" / "bench.json"
 """Written by `make bench`."""
 
+PLUGINS = (("connection", "fleet.ssm.ssm"), ("inventory", "fleet.ssm.managed_nodes"), ("callback", "fleet.ssm.outputs"))
+
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -38,9 +40,8 @@ def options(kind: str, name: str) -> dict[str, Any]:
 
 
 def names(key: str) -> set[str]:
-    """All variables (`vars`) or environment variables (`env`) of the two plugins' options."""
-    plugins = (options("connection", "fleet.ssm.ssm"), options("inventory", "fleet.ssm.managed_nodes"))
-    return {entry["name"] for plugin in plugins for option in plugin.values() for entry in option.get(key, ())}
+    """All variables (`vars`) or environment variables (`env`) of the plugins' options."""
+    return {entry["name"] for plugin in PLUGINS for option in options(*plugin).values() for entry in option.get(key, ())}
 
 
 def prose(page: Path) -> str:
@@ -86,9 +87,18 @@ def test_all_but_the_old_plugins_options_have_a_variable_an_environment_variable
             assert [(entry["section"], entry["key"]) for entry in option["ini"]] == [("fleet_ssm", name)]
 
 
+def test_all_options_of_the_callback_have_a_variable_an_environment_variable_and_a_key():
+    for name, option in options("callback", "fleet.ssm.outputs").items():
+        if name != "control_path_dir":  # the connection's
+            assert f"fleet_ssm_outputs_{name}" in {entry["name"] for entry in option["vars"]}
+            assert f"FLEET_SSM_OUTPUTS_{name.upper()}" in {entry["name"] for entry in option["env"]}
+            assert [(entry["section"], entry["key"]) for entry in option["ini"]] == [("fleet_ssm_outputs", name)]
+        assert not any(entry["name"].startswith("ANSIBLE_") for entry in option["env"])
+
+
 @pages
 def test_options_that_are_called_so_exist(page):
-    known = {*options("connection", "fleet.ssm.ssm"), *options("inventory", "fleet.ssm.managed_nodes")}
+    known = {name for plugin in PLUGINS for name in options(*plugin)}
     assert set(re.findall(r"\boptions? [`'](\w+)", prose(page))) <= known
 
 

@@ -19,7 +19,7 @@ ABSENT = Fault(Kind.ABSENT, "not there")
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("https://s3.eu-west-1.amazonaws.com/b/p/c/i-1/awsrunShellScript/0.awsrunShellScript/stdout", ("b", "p/c/i-1/awsrunShellScript/0.awsrunShellScript/stdout", "eu-west-1")),
+        ("https://s3.eu-west-1.amazonaws.com/b/p/c/i-1/awsrunShellScript/step/stdout", ("b", "p/c/i-1/awsrunShellScript/step/stdout", "eu-west-1")),
         ("https://s3-us-gov-west-1.amazonaws.com/b/k", ("b", "k", "us-gov-west-1")),
         ("https://s3.amazonaws.com/b/a%20b", ("b", "a b", None)),
         ("https://s3.cn-north-1.amazonaws.com.cn/b/k", ("b", "k", "cn-north-1")),

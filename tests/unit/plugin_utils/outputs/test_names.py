@@ -38,7 +38,7 @@ def test_names_are_readable_and_safe(text, name):
 
 
 @given(st.text(max_size=300))
-def test_any_text_gives_a_name_that_a_file_can_have(tmp_path_factory, text):
+def test_any_text_gives_a_name_that_a_file_can_have(text):
     name = safe_name(text)
     assert name not in ("", ".", "..") and not name.startswith((".", "-", "~")) and not set(name) & set("/\\\0\n\r\"'`$ ")
     assert len(os.fsencode(name)) <= LONGEST

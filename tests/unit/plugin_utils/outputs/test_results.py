@@ -69,7 +69,8 @@ def test_a_file_of_results_stands_for_them_and_a_loop_has_several():
 
 
 def test_what_would_run_has_no_output():
-    (fleet,) = fleets("fleet.ssm.run_command", {"nodes": [{"instance_id": "i-1", "status": "would_run"}], "calls": {"total": 1}})
+    result = {"nodes": [{"instance_id": "i-1", "status": "would_run"}], "would_send": [{}], "summary": {"total": 1}, "calls": {"total": 1}}
+    (fleet,) = fleets("fleet.ssm.run_command", result)
     assert fleet.nodes == () and fleet.total == 0
 
 
