@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder of a run on 228 hosts that never were, with its report: for tests of the page, and for its picture in the docs.
 
-    python -m tests.sample_run FOLDER
+    PYTHONPATH=collections python -m tests.sample_run FOLDER
     python -m tests.browser FOLDER/*/report.html docs/images/outputs-report.png --height 1240
 """
 

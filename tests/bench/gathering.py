@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m tests.bench.gathering``: outputs gathered from S3 by the callback, against a plain parallel download.
+"""``PYTHONPATH=collections python -m tests.bench.gathering``: outputs gathered from S3 by the callback, against a plain parallel download.
 
 The plain one is a program with as many threads, which share one boto3 client, get each object and write it into a file. Both are processes of
 their own that start, import and end; the callback's also keeps the index, and makes the report at the end. They take turns.
