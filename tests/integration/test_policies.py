@@ -354,7 +354,7 @@ def test_an_operator_lists_nodes_that_are_not_hybrid_in_named_regions(guarded, o
 
 def say(local: Local, nodes: dict[str, Any], **options: Any) -> dict[str, Any]:
     """A run whose output is longer than the listing gives."""
-    return local.run("run_command", **nodes, commands=["yes hello | head -n 600"], run_id="policy", **options).result("it")
+    return local.result("run_command", **nodes, commands=["yes hello | head -n 600"], run_id="policy", **options)
 
 
 def without_waiting(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
@@ -366,7 +366,7 @@ def in_full(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_check_mode(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
-    return local.run("run_command", "--check", region=nodes["region"], tags={"Name": "web-1"}, commands=["true"]).result("it")
+    return local.result("run_command", "--check", region=nodes["region"], tags={"Name": "web-1"}, commands=["true"])
 
 
 def cancelled(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
@@ -374,7 +374,7 @@ def cancelled(local: Local, nodes: dict[str, Any]) -> dict[str, Any]:
     local.lab.clear_permissions()
     sent = client.send_command(DocumentName="AWS-RunShellScript", InstanceIds=nodes["instance_ids"], Parameters={"commands": ["sleep 20"]})
     local.lab.policy(local.policy, principal=OPERATOR)
-    return local.run("run_command", region=nodes["region"], state="cancelled", command_ids=[sent["Command"]["CommandId"]]).result("it")
+    return local.result("run_command", region=nodes["region"], state="cancelled", command_ids=[sent["Command"]["CommandId"]])
 
 
 FLEET_EFFECTS = {

@@ -180,8 +180,18 @@ def test_throttling_costs_time_alone(local: Local) -> None:
 
 def test_progress_is_shown_while_it_runs(local: Local) -> None:
     local.controller.environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.builtin.default"
-    run = local.run("run_command", **ECHO, region=REGION, tags={"Role": ["slow", "app"]}, wait_timeout=12)
+    run = local.play("run_command", **ECHO, region=REGION, tags={"Role": ["slow", "app"]}, wait_timeout=12)
     assert "fleet.ssm.run_command: 3 of 5 nodes done" in run.stdout and "run_id " in run.stdout
+
+
+def test_defaults_of_the_group_and_a_diff_in_a_play(local: Local) -> None:
+    tasks = [{"name": "it", "fleet.ssm.run_command": {**ECHO, "tags": {"Role": "app"}}}]
+    defaults = {"group/fleet.ssm.aws": {"region": REGIONS[1]}}
+    run = local.controller.tasks(*tasks, module_defaults=defaults, arguments=("--check", "--diff"))
+    assert run.result("it")["msg"].startswith("No node matches")  # there are such nodes in the other region alone
+    defaults["group/fleet.ssm.aws"]["region"] = REGION
+    result = local.controller.tasks(*tasks, module_defaults=defaults, arguments=("--check", "--diff")).check().result("it")
+    assert result["diff"]["after"]["would_send"][0]["nodes"] == 3
 
 
 @pytest.mark.parametrize(
