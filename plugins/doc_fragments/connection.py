@@ -633,6 +633,20 @@ options:
     ini:
       - section: fleet_ssm
         key: execution_timeout
+  events_topic:
+    description:
+      - The ARN of an SNS topic to which an EventBridge rule delivers the events C(EC2 Command Invocation Status-change Notification) of the node's account
+        and region. With it, O(route=run_command) hears from a queue of its own when commands end, and asks only every 15 seconds, in case an event is lost.
+      - The queue is made by the process that holds the connections, and deleted with it. Without the topic, C(ListCommandInvocations) is asked.
+    type: str
+    version_added: 0.1.0
+    vars:
+      - name: ansible_ssm_events_topic
+    env:
+      - name: FLEET_SSM_EVENTS_TOPIC
+    ini:
+      - section: fleet_ssm
+        key: events_topic
 """
 
     # What amazon.aws.aws_ssm takes and this connection has no use for, so that moving over is one line.

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from botocore.exceptions import ClientError
 
-from tests.integration.conftest import connection_variables
+from tests.integration.conftest import BUCKET, connection_variables
 from tests.integration.controller import Controller
 from tests.integration.direct import DirectConnection
 from tests.integration.inventory.conftest import Listed
@@ -420,6 +420,30 @@ def test_the_table_of_the_operator_of_a_fleet_has_every_action_and_each_is_tried
     section = (POLICIES.parent / "iam.md").read_text(encoding="utf-8").partition("## Run Command")[2].partition("\n## ")[0]
     explained = set(re.findall(r"^\| `(\w+:\w+)` \|", section, re.MULTILINE))
     assert explained == actions(policy("run_command")) == set(FLEET_EFFECTS)
+
+
+ROUTE = {"ansible_ssm_route": "run_command", "ansible_ssm_bucket": BUCKET}
+
+
+def long_output(connect: Connect) -> int:
+    """The status of a command whose output takes a way of its own."""
+    return connect(**ROUTE).execute("head -c 60000 /dev/urandom")[0]
+
+
+def test_an_operator_by_run_command_and_a_bucket(guarded, bucket, own_connect):
+    for name in ("run_command", "transfers"):
+        guarded.policy(policy(name), principal=OPERATOR)
+    guarded.reset_requests()
+    assert long_output(own_connect) == 0
+    assert not denied(guarded)
+
+
+@pytest.mark.parametrize("action", ["s3:PutObject", "s3:GetObject"])
+def test_an_operator_by_run_command_who_lacks_an_action_on_the_bucket_is_told_which(guarded, bucket, own_connect, action):
+    guarded.policy(policy("run_command"), principal=OPERATOR)
+    guarded.policy(without(policy("transfers"), action), principal=OPERATOR)
+    with pytest.raises(AnsibleError, match=action):
+        long_output(own_connect)
 
 
 def test_the_platform_team_installs_and_removes_the_collections_documents_by_the_module(fleet):

@@ -53,7 +53,7 @@ def credentials(wanted: dict[str, Any]) -> dict[str, Any]:
             "ca_bundle": session.get_config_variable("ca_bundle"),
             "use_fips": session.get_config_variable("use_fips_endpoint"),
             "use_dualstack": session.get_config_variable("use_dualstack_endpoint"),
-            "endpoints": {service: endpoint(service) for service in ("ssm", "sts", "ec2", "kms", "s3")},
+            "endpoints": {service: endpoint(service) for service in ("ssm", "sts", "ec2", "kms", "s3", "sqs", "sns")},
         },
     }
 

@@ -36,6 +36,7 @@ class CommandRoute:
         self._options = options
         self._log = log
         self._salt = salt
+        self._reason = "fleet.ssm"
         self._node_id = ""
         self._known_at = float("-inf")
         self._finding: asyncio.Task[None] | None = None
@@ -53,6 +54,7 @@ class CommandRoute:
         :raises RequestError: it is not, or cannot be found out.
         """
         self._use(options)
+        self._reason = reason
         if options.run_as not in (None, _USER):
             raise RequestError(ErrorKind.OPTION, f"the option run_as is {options.run_as}, but Run Command runs everything as {_USER}: use become")
         if time.monotonic() - self._known_at > _NODE_KEPT:
@@ -60,6 +62,8 @@ class CommandRoute:
                 self._finding = asyncio.get_running_loop().create_task(self._find(options))
                 self._finding.add_done_callback(self._found)
             await asyncio.shield(self._finding)
+        if options.events_topic:
+            await self._commands.hear(options.events_topic)
         return {
             "user": _USER, "home": "/root", "uid": 0, "python": "", "executable": "", "kind": "command", "platform": "linux", "node": self._node_id,
             "region": self._identity.region, "session": "none", "document": options.command_document, "needs_tty": False, "interactive": False,
@@ -171,7 +175,7 @@ class CommandRoute:
     async def _submit(self, work: Work, options: ConnectionOptions) -> None:
         try:
             content = await collect(work)
-            self._commands.submit(CommandTask.of(work, self._node_id, options, content, self._commands.commons))
+            self._commands.submit(CommandTask.of(work, self._node_id, options, content, self._commands.commons, self._reason))
         except Cancelled:
             work.fail(unreachable("cancelled; nothing was run"))
         except RequestError as error:

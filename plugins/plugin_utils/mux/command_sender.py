@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ...module_utils.runcommand.mark import Mark
+from ...module_utils.runcommand.mark import Mark, room
 from . import errors
 from .errors import RequestError, ServiceFault, unreachable
 from .identity import CredentialsError, Identity
@@ -42,6 +42,7 @@ class Order:
     script: str = field(repr=False)
     delivery: int
     execution: int
+    reason: str
 
     def to_api(self, mark: Mark, node_ids: Sequence[str]) -> dict[str, Any]:
         """The parameters of one call. No host's failure affects another's."""
@@ -50,7 +51,7 @@ class Order:
             "InstanceIds": list(node_ids),
             "Parameters": {"commands": [self.script], "executionTimeout": [str(self.execution)]},
             "TimeoutSeconds": self.delivery,
-            "Comment": mark.comment("Ansible"),
+            "Comment": mark.comment(self.reason[: room(mark.run_id)]),
             "MaxConcurrency": "100%",
             "MaxErrors": "100%",
         }
@@ -112,22 +113,25 @@ class Sender:
             good, bad = [id_ for id_ in ids if id_ not in named], [id_ for id_ in ids if id_ in named]
             if not good or not bad:
                 return [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
-            return [good, *([id_] for id_ in bad)] if len(bad) < 3 else [good, bad]
-        failure = self._failure(error, order, ids)
-        sent.refused.update(dict.fromkeys(ids, failure))
+            self._refused(error, order, bad, sent)
+            return [good]
+        self._refused(error, order, ids, sent)
         return []
 
-    def _failure(self, error: Exception, order: Order, ids: list[str]) -> RequestError:
+    def _refused(self, error: Exception, order: Order, ids: list[str], sent: Sent) -> None:
+        sent.refused.update({id_: self._failure(error, order, id_) for id_ in ids})
+
+    def _failure(self, error: Exception, order: Order, id_: str) -> RequestError:
         if isinstance(error, RequestError):
             return error
         if isinstance(error, CredentialsError):
             return unreachable(str(error))
         code = errors.error_code(error)
-        resource = f"{', '.join(ids[:3])}{' …' if len(ids) > 3 else ''} with {order.document}"
+        resource = f"{id_} with {order.document}"
         if code == "InvalidInstanceId":
-            return unreachable(f"{', '.join(ids)}: AWS does not take commands for it now. AWS says: {errors.error_message(error)}")
+            return unreachable(f"{id_}: AWS does not take commands for it now. AWS says: {errors.error_message(error)}")
         if code == "UnsupportedPlatformType":
-            return RequestError(ErrorKind.FAILED, f"the document {order.document} is not for the platform of {', '.join(ids)}: {errors.error_message(error)}")
+            return RequestError(ErrorKind.FAILED, f"the document {order.document} is not for the platform of {id_}: {errors.error_message(error)}")
         if errors.is_no_document(error):
             text = f"the Command document {order.document} (option command_document) does not exist in {self._identity.region}"
             return RequestError(ErrorKind.FAILED, f"{text}. AWS says: {errors.error_message(error)}")

@@ -49,11 +49,13 @@ class CommandTask:
     common: Common | None
     key: bytes
     """Equal tasks of several nodes may share a SendCommand."""
+    reason: str
+    """Who runs what, for those who look at commands."""
     command: tuple[str, str] | None = field(default=None)
     """The command that carries it: its id, and its name in the script."""
 
     @classmethod
-    def of(cls, work: Work, node_id: str, options: ConnectionOptions, content: Content, commons: Commons) -> CommandTask:
+    def of(cls, work: Work, node_id: str, options: ConnectionOptions, content: Content, commons: Commons, reason: str) -> CommandTask:
         """:raises RequestError: it cannot be carried out by this route."""
         action = work.action
         common = None
@@ -72,13 +74,19 @@ class CommandTask:
         else:
             what.append(content.sha256)
         what.append(repr(_sending(options)).encode())
-        return cls(work, node_id, options, content, common, sameness.digest(*what))
+        return cls(work, node_id, options, content, common, sameness.digest(*what), reason)
 
     @property
     def is_private(self) -> bool:
         """Whether it may not stand in a command's parameters or its printed output, which others can read later."""
         action = self.work.action
         return isinstance(action, Exec | Put) and action.private and not self.options.expose_secrets
+
+    @property
+    def size(self) -> int:
+        """Bytes of the command and its input, or of the file."""
+        action = self.work.action
+        return self.content.size + (len(_bytes(action.command)) if isinstance(action, Exec) else 0)
 
     def parts(self) -> list[Part]:
         """The content but for what is in a file: code of modules apart, as nodes keep that."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..runcommand import polling
 from ..runcommand.invocation import Invocation
+from ..runcommand.status_events import Early, End
 from . import errors
 from .errors import RequestError
 from .identity import CredentialsError, Identity
@@ -21,6 +22,9 @@ from .protocol import ErrorKind
 
 _PATIENCE = 60.0
 """Seconds for which one look may be throttled; the next one follows."""
+
+_TOGETHER = 0.4
+"""Seconds for which the end on one node waits for those on others, as one call reads all their results."""
 
 _FAILURES = 20
 """Looks that fail in a row, for reasons that may pass, until the outcome counts as unknown: the longest pause between them is ten seconds."""
@@ -34,6 +38,8 @@ class _Watched:
     due: float
     ends: dict[str, asyncio.Future[Invocation]]
     invocations: dict[str, Invocation] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    """Nodes on which it has ended, as events say, whose results are to be read."""
 
     @property
     def open(self) -> int:
@@ -52,9 +58,9 @@ class Watch:
         self._failed = 0
         self.events = False
         """Whether ends are told by events, so that looks are but a backstop."""
-
-    def __len__(self) -> int:
-        return len(self._watched)
+        self.is_used = asyncio.Event()
+        """Set while an end is awaited."""
+        self._early = Early()
 
     def follow(self, command_id: str, node_ids: Sequence[str], requested: datetime) -> dict[str, asyncio.Future[Invocation]]:
         """The end of a command on each of its nodes. :raises RequestError: (in the future) it cannot be known."""
@@ -65,15 +71,23 @@ class Watch:
             {node_id: loop.create_future() for node_id in node_ids}, {node_id: Invocation(node_id) for node_id in node_ids},
         )  # fmt: skip
         self._watched[command_id] = watched
+        for node_id in self._early.take(command_id, list(node_ids)):
+            self.ended(End(command_id, node_id))
+        self.is_used.set()
         self._wake.set()
         if self._looking is None:
             self._looking = loop.create_task(self._look_until_none_is_left())
         return watched.ends
 
-    def ended(self, command_id: str) -> None:
-        """An event says that something of a command has ended: look at it now."""
-        if watched := self._watched.get(command_id):
-            watched.due = 0.0
+    def ended(self, end: End) -> None:
+        """An event says that a command has ended on a node: its result is read, with those of the nodes that end just now."""
+        watched = self._watched.get(end.command_id)
+        if watched is None:
+            self._early.add(end)
+        elif (result := watched.ends.get(end.node_id)) is not None and not result.done():
+            watched.told.add(end.node_id)
+            complete = len(watched.told) >= watched.open
+            watched.due = min(watched.due, asyncio.get_running_loop().time() + (0.0 if complete else _TOGETHER))
             self._wake.set()
 
     async def close(self) -> None:
@@ -97,6 +111,7 @@ class Watch:
                 await self._look()
         finally:
             self._looking = None
+            self.is_used.clear()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -121,7 +136,7 @@ class Watch:
             if not watched.open:
                 self._watched.pop(watched.command_id, None)
             else:
-                watched.due = polling.next_look(watched.sent, now, events=self.events)
+                watched.due = polling.next_look(watched.sent, now, events=self.events and not watched.told)
                 if self._failed:
                     watched.due = max(watched.due, now + min(10.0, 0.5 * 2.0**self._failed))
 
@@ -142,6 +157,7 @@ class Watch:
                 left.discard((watched.command_id, invocation.node_id))
                 end = watched.ends[invocation.node_id]
                 if invocation.hear(entry) and not end.done():
+                    watched.told.discard(invocation.node_id)
                     end.set_result(invocation)
             if not page.get("NextToken") or not left:
                 return

@@ -22,6 +22,7 @@ from .command_sender import Order, Sender, Sent
 from .command_task import PIECES_LIMIT, CommandTask
 from .command_watch import Watch
 from .errors import RequestError
+from .event_queue import EventQueue
 from .identity import Identity
 from .lifecycle import Verdict
 from .protocol import ErrorKind
@@ -45,14 +46,11 @@ class Commands:
         self._log = log
         self._windows: dict[bytes, Window[CommandTask]] = {}
         self._tasks = Tasks()
+        self._cancels = Tasks()
         self._regions: dict[str, str] = {}
+        self._queue: asyncio.Future[EventQueue | None] | None = None
         self._blobs: dict[str, set[str]] = {}
         """What nodes have, as far as is known; a node that has not says so."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is on its way."""
-        return bool(self._tasks)
 
     def submit(self, task: CommandTask) -> None:
         """Send it, with others like it."""
@@ -65,10 +63,29 @@ class Commands:
         window.add(now, task.node_id, task)
 
     async def close(self) -> None:
-        """Cancel what runs, and end."""
+        """Cancel what nobody waits for any more, and end."""
+        await self._cancels.drain()
         self._tasks.cancel()
         await self._tasks.drain()
         await self.watch.close()
+        if self._queue is not None and (queue := await self._queue) is not None:
+            await queue.close()
+
+    async def hear(self, topic: str) -> None:
+        """Have events told by a topic, from now on; the first one that is named holds."""
+        if self._queue is None:
+            self._queue = asyncio.ensure_future(self._open_queue(topic))
+        await asyncio.shield(self._queue)
+
+    async def _open_queue(self, topic: str) -> EventQueue | None:
+        queue = EventQueue(self.identity, topic, self.watch.ended, self.watch.is_used, self._log)
+        try:
+            await queue.open()
+        except Exception as error:
+            self._log.warning("no events, so commands are asked for: %s", self.identity.explain(error, "sqs:CreateQueue", topic))
+            return None
+        self.watch.events = True
+        return queue
 
     # Batches
 
@@ -98,7 +115,8 @@ class Commands:
                 self._lost(task, f"internal error: {type(error).__name__}: {error}", again=False)
         finally:
             for task in tasks:
-                task.close()
+                if task.work.ended:  # others are tried again
+                    task.close()
 
     async def _carry_out(self, tasks: list[CommandTask]) -> None:
         """All of them have the same job; the first one's bytes are sent."""
@@ -257,7 +275,7 @@ class Commands:
 
     @staticmethod
     def _order(task: CommandTask, text: str) -> Order:
-        return Order(task.options.command_document, text, task.options.delivery_timeout, task.options.execution_timeout)
+        return Order(task.options.command_document, text, task.options.delivery_timeout, task.options.execution_timeout, task.reason)
 
     # Results
 
@@ -405,7 +423,7 @@ class Commands:
 
     def _changed(self, task: CommandTask) -> None:
         if task.work.cancelled and task.command is not None and not task.work.ended:
-            self._tasks.start(self._cancel(task, task.command[0]))
+            self._cancels.start(self._cancel(task, task.command[0]))
 
     async def _cancel(self, task: CommandTask, command_id: str) -> None:
         try:
@@ -417,6 +435,6 @@ class Commands:
 def _too_large(task: CommandTask) -> RequestError:
     return RequestError(
         ErrorKind.FAILED,
-        f"{task.content.size} bytes for {task.node_id} are too many to go within commands: set the option bucket (ansible_ssm_bucket), for them to go through,"
+        f"{task.size} bytes for {task.node_id} are too many to go within commands: set the option bucket (ansible_ssm_bucket), for them to go through,"
         " or use route: session. Nothing was run",
     )

@@ -45,10 +45,14 @@ OPERATIONS = {
     "sts": frozenset(("AssumeRole", "GetCallerIdentity")),
     "kms": frozenset(("Decrypt", "GenerateDataKey")),
     "s3": frozenset(("PutObject", "GetObject", "DeleteObject", "HeadBucket")),
+    "sqs": frozenset(
+        ("CreateQueue", "GetQueueAttributes", "SetQueueAttributes", "DeleteQueue", "ListQueues", "ReceiveMessage", "DeleteMessageBatch")
+    ),
+    "sns": frozenset(("Subscribe", "Unsubscribe", "ListSubscriptionsByTopic")),
 }  # fmt: skip
 """What of each service's model is kept."""
 
-SERVICES = ("ssm", "sts", "ec2", "kms", "s3")
+SERVICES = ("ssm", "sts", "ec2", "kms", "s3", "sqs", "sns")
 """Those whose endpoints can be set."""
 
 _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
@@ -356,7 +360,7 @@ class Identity:
                 region_name=region or settings.region,
                 endpoint_url=settings.endpoints.get(service),
                 verify=settings.network.verify,
-                config=self._config(settings, proxies, **(self._of_s3() if service == "s3" else {})),
+                config=self._config(settings, proxies, **self._particular(service)),
             )
             wanted = settings.network.botocore_proxies(client.meta.endpoint_url)
             if wanted == proxies:
@@ -480,9 +484,11 @@ class Identity:
         session.register_component("credential_provider", _Fixed(credentials))
         return session
 
-    def _of_s3(self) -> dict[str, Any]:
-        """Presigned URLs hold their signature's version and the bucket's region: with the old one they work in few regions, and never with KMS."""
-        return {"signature_version": "s3v4", "s3": {"addressing_style": self.key.s3_addressing_style}}
+    def _particular(self, service: str) -> dict[str, Any]:
+        """What a service's client has that others have not."""
+        if service == "s3":  # URLs presigned in the older way work in few regions, and never with KMS
+            return {"signature_version": "s3v4", "s3": {"addressing_style": self.key.s3_addressing_style}, "read_timeout": 60}
+        return {"read_timeout": 30} if service == "sqs" else {}
 
     def _config(self, settings: Settings, proxies: Mapping[str, str], **more: Any) -> Any:
         from botocore.config import Config
@@ -495,8 +501,7 @@ class Identity:
             max_pool_connections=_THREADS,
             tcp_keepalive=True,
             user_agent_extra="fleet.ssm",
-            **_API_TIMEOUT,
-            **more,
+            **{**_API_TIMEOUT, **more},
         )
 
 

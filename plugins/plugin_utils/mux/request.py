@@ -88,6 +88,7 @@ class ConnectionOptions:
     expose_secrets: bool = False
     delivery_timeout: int = 120
     execution_timeout: int = 172_800
+    events_topic: str | None = None
 
     def __post_init__(self) -> None:
         if not self.host:

@@ -26,6 +26,7 @@ from .request import ConnectionOptions
 from .route import Route
 from .session_route import SessionRoute
 from .start import peer_credentials
+from .tasks import Tasks
 from .warm import Warmth
 from .worker import WorkerConnection
 
@@ -56,6 +57,7 @@ class Mux:
         self._paces: dict[tuple[str, str, str], Pace] = {}
         self._routes: dict[tuple[Any, ...], Route] = {}
         self._commands: dict[IdentityKey, Commands] = {}
+        self._tasks = Tasks()
         self._stopping = asyncio.Event()
         self._last_used = time.monotonic()
         self._started = time.time()
@@ -81,7 +83,7 @@ class Mux:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*(route.close() for route in self._routes.values()), return_exceptions=True)
-                await asyncio.gather(*(commands.close() for commands in self._commands.values()), return_exceptions=True)
+                await asyncio.gather(self._tasks.drain(), *(commands.close() for commands in self._commands.values()), return_exceptions=True)
         self.log.info("ended")
 
     # Workers
@@ -207,7 +209,8 @@ class Mux:
         del self._routes[key]
         if not any(other[0] == key[0] for other in self._routes):
             self._identities.pop(key[0], None)
-            self._commands.pop(key[0], None)
+            if (commands := self._commands.pop(key[0], None)) is not None:
+                self._tasks.start(commands.close())
 
     def _still_reachable(self) -> bool:
         try:

@@ -10,6 +10,7 @@
 # agent takes other ones for messages to itself (137, 168, 169, 194).
 #
 # shellcheck disable=SC2154  # N, K, M
+# shellcheck disable=SC3067  # -O is known to all three shells
 # shellcheck disable=SC2034  # what is set here is used by what follows
 
 U=$(umask)

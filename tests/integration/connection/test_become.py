@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.controller import Controller, Run
+from tests.integration.routes import by_both_later
 
 ASKS = "ssm-user ALL=(ALL) PASSWD: ALL"
 PASSWORD = "correct horse'\"$ battery"
@@ -48,10 +49,12 @@ def refusal(run: Run) -> str:
     return str(result)
 
 
+@by_both_later
 def test_sudo_without_password(controller: Controller) -> None:
     assert who(controller.tasks(whoami())) == "root"
 
 
+@by_both_later
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_sudo_to_another_unprivileged_user(controller: Controller, pipelining: bool) -> None:
     run = controller.tasks(*SETUP, whoami(become_user="fleet-a"), {"name": "copy", "become": True, "become_user": "fleet-a",
@@ -82,6 +85,7 @@ def test_wrong_or_missing_sudo_password_is_an_error(controller: Controller, pass
     assert PASSWORD not in run.stdout
 
 
+@by_both_later
 @pytest.mark.parametrize("user", ["root", "fleet-b"])
 def test_su_with_password(controller: Controller, user: str) -> None:
     assert who(controller.tasks(*SETUP, whoami(become_method="su", become_user=user, vars={"ansible_become_password": PASSWORD}))) == user
@@ -105,6 +109,7 @@ def test_doas_with_wrong_password(controller: Controller) -> None:
     assert "Incorrect doas password" in refusal(controller.tasks(*SETUP, configure, task, timeout=90))
 
 
+@by_both_later
 def test_large_input_behind_a_password(controller: Controller) -> None:
     (controller.folder / "big").write_bytes(bytes(range(256)) * 20_000)
     copy = {"name": "copy", "become": True, "vars": {"ansible_become_password": PASSWORD},

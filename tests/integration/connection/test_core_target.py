@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import connection_variables
+from tests.integration.conftest import BUCKET, connection_variables
 from tests.integration.controller import Controller
 from tests.lab import Lab
 from tests.tools.core_source import core_source
@@ -30,11 +30,12 @@ def as_root(own_documents: None, own_controller: Controller) -> Controller:
 
 
 USERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "run-command": ("controller", {"ansible_ssm_route": "run_command", "ansible_ssm_bucket": BUCKET}),
     "as-ssm-user": ("controller", {}),
     "become": ("controller", {"ansible_become": True}),
     "as-root": ("as_root", {"ansible_ssm_run_as": "root"}),
 }
-SOON = {("as-ssm-user", True), ("become", False), ("as-root", True)}
+SOON = {("as-ssm-user", True), ("become", False), ("as-root", True), ("run-command", True)}
 """Each user and both ways in the first run; all of them in the long one."""
 
 
@@ -47,7 +48,7 @@ SOON = {("as-ssm-user", True), ("become", False), ("as-root", True)}
     ],
 )
 def test_connection_target(
-    lab: Lab, request: pytest.FixtureRequest, target: Path, tmp_path: Path, user: str, pipelining: bool
+    lab: Lab, bucket: str, request: pytest.FixtureRequest, target: Path, tmp_path: Path, user: str, pipelining: bool
 ) -> None:
     fixture, variables = USERS[user]
     controller: Controller = request.getfixturevalue(fixture)

@@ -22,6 +22,7 @@ from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run, mux_processes, run_mux
 from tests.integration.direct import DirectConnection
+from tests.integration.routes import by_both_later
 from tests.lab import Lab, LabNode
 
 Connect = Callable[..., DirectConnection]
@@ -90,6 +91,7 @@ def test_websocket_cut_in_much_output(lab: Lab, connect: Connect, node: LabNode,
     assert took < 30, "by the session with the terminal alone it would be more"
 
 
+@by_both_later
 def test_agent_restart_in_mid_command(connect: Connect, node: LabNode) -> None:
     connection = connect(node.name)
     connection.execute("true")
@@ -127,6 +129,7 @@ def test_a_command_given_while_the_network_is_away(lab: Lab, own_connect: Connec
     assert connections[1].execute("echo there") == (0, b"there\n", b"")
 
 
+@by_both_later
 def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> None:
     """The time-out is for silence of the channel, not for how long a command takes or is silent."""
     connection = connect(node.name, ansible_ssm_timeout=5)
@@ -144,6 +147,7 @@ def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None
     assert {host: result["stdout"] for _unused, host, result in run.tasks()} == {name: name for name in names}
 
 
+@by_both_later
 def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) -> None:
     there = next(node for node in lab.nodes() if node.account != lab.account)
     own_controller.hosts({there.name: connection_variables(lab, there.name)}, ansible_python_interpreter="/usr/bin/python3")
@@ -237,6 +241,7 @@ def test_an_endpoint_that_is_out_of_reach(lab: Lab, own_controller: Controller, 
         assert url in unreachable(own_controller, *variables)
 
 
+@by_both_later
 def test_an_instance_that_does_not_exist(lab: Lab, controller: Controller) -> None:
     variables = {**connection_variables(lab, "web-1"), "ansible_ssm_instance_id": "i-0123456789abcdef0"}
     assert "i-0123456789abcdef0" in unreachable(controller, variables)
@@ -319,6 +324,7 @@ def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_co
     wait_for(lambda: open_ids(lab) <= before, 5, "a session stays open")
 
 
+@by_both_later
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_controller_that_is_ended_leaves_no_command(lab: Lab, own_controller: Controller, how: signal.Signals) -> None:
     node = lab.node("web-1")
@@ -340,6 +346,7 @@ def test_a_killed_mux_is_replaced_and_leaves_no_command(lab: Lab, own_controller
     own_controller.tasks({"name": "second", "ansible.builtin.command": "true"}).check()
 
 
+@by_both_later
 def test_output_without_end_can_be_cancelled(lab: Lab, controller: Controller) -> None:
     node = lab.node("web-1")
     run = controller.tasks({"name": "yes", "ansible.builtin.raw": "yes fleet-endless", "timeout": 4, "ignore_errors": True}, timeout=60)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run
+from tests.integration.routes import by_both, by_both_later
 from tests.lab import Lab
 
 FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
@@ -30,19 +31,21 @@ def until(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.fixture
-def fleet(lab: Lab, controller: Controller) -> Controller:
+def fleet(lab: Lab, route: str, controller: Controller) -> Controller:
     """The controller with all six nodes of both accounts in its inventory."""
-    controller.hosts({name: connection_variables(lab, name) for name in FLEET}, ansible_python_interpreter="/usr/bin/python3")
+    controller.hosts({name: connection_variables(lab, name, route) for name in FLEET}, ansible_python_interpreter="/usr/bin/python3")
     return controller
 
 
-def test_facts_and_interpreter_discovery(lab: Lab, controller: Controller) -> None:
-    controller.hosts({"web-1": connection_variables(lab, "web-1")})
+@by_both_later
+def test_facts_and_interpreter_discovery(lab: Lab, route: str, controller: Controller) -> None:
+    controller.hosts({"web-1": connection_variables(lab, "web-1", route)})
     facts = controller.tasks({"name": "facts", "ansible.builtin.setup": {"gather_subset": "min"}}).check().result("facts")["ansible_facts"]
     assert facts["ansible_hostname"] == "web-1"
     assert facts["ansible_system"] == "Linux"
 
 
+@by_both
 def test_modules_of_every_day(controller: Controller) -> None:
     (controller.folder / "hello.j2").write_text("Hello {{ inventory_hostname }}\n")
     tasks = [
@@ -60,6 +63,7 @@ def test_modules_of_every_day(controller: Controller) -> None:
     assert (controller.folder / "fetched").read_text() == "Hello web-1\nmore\n"
 
 
+@by_both_later
 def test_check_and_diff(controller: Controller) -> None:
     task = {"name": "copy", "ansible.builtin.copy": {"content": "new\n", "dest": "/tmp/checked", "mode": "0644"}, "diff": True}
     run = controller.tasks(task, {"name": "stat", "ansible.builtin.stat": {"path": "/tmp/checked"}}, arguments=("--check",)).check()
@@ -104,6 +108,7 @@ def test_wait_for_connection(lab: Lab, controller: Controller) -> None:
         node.terminate()
 
 
+@by_both_later
 def test_async_and_poll(controller: Controller) -> None:
     tasks = [
         {"name": "polled", "ansible.builtin.shell": "sleep 2; echo polled", "async": 60, "poll": 1},
@@ -117,6 +122,7 @@ def test_async_and_poll(controller: Controller) -> None:
     assert run.result("status")["stdout"] == "later"
 
 
+@by_both_later
 def test_background_process_outlives_its_task(controller: Controller) -> None:
     tasks = [
         {"name": "start", "ansible.builtin.shell": "nohup sh -c 'sleep 3; echo alive > /tmp/outlived' >/dev/null 2>&1 &"},
@@ -126,6 +132,7 @@ def test_background_process_outlives_its_task(controller: Controller) -> None:
     controller.tasks(*tasks).check()
 
 
+@by_both_later
 def test_task_timeout_ends_the_command(controller: Controller) -> None:
     mark = f"fleet-timeout-{os.getpid()}"
     gone = f"for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -f '[s]leep 300; echo {mark}' >/dev/null || exit 0; sleep 1; done; exit 1"
@@ -137,6 +144,7 @@ def test_task_timeout_ends_the_command(controller: Controller) -> None:
     assert "Timed out" in str(run.result("long")) or "timed out" in str(run.result("long"))
 
 
+@by_both_later
 def test_loops(controller: Controller) -> None:
     run = controller.tasks({"name": "loop", "ansible.builtin.command": "echo {{ item }}", "loop": [1, 2, 3]}).check()
     assert [item["stdout"] for item in run.result("loop")["results"]] == ["1", "2", "3"]
@@ -170,6 +178,7 @@ def test_throttle(fleet: Controller) -> None:
     assert max(at_once) <= 2
 
 
+@by_both_later
 def test_strategy_free(lab: Lab, fleet: Controller) -> None:
     slow, *others = FLEET
     wait = f"[ {{{{ inventory_hostname }}}} != {slow} ] || for turn in $(seq 600); do [ -e /tmp/free-go ] && exit; sleep 0.1; done; [ ! -e /tmp/free-go ]"
@@ -209,6 +218,7 @@ def test_a_hybrid_node(lab: Lab, controller: Controller) -> None:
         node.terminate()
 
 
+@by_both_later
 def test_delegation_across_accounts(lab: Lab, fleet: Controller) -> None:
     accounts = {lab.node(name).account for name in FLEET}
     assert len(accounts) == 2
@@ -218,6 +228,7 @@ def test_delegation_across_accounts(lab: Lab, fleet: Controller) -> None:
     assert run.result("delegated")["stdout"] == there
 
 
+@by_both_later
 def test_environment_and_working_folder(controller: Controller) -> None:
     tasks = [
         {"name": "environment", "ansible.builtin.shell": "printf %s \"$FLEET\"", "environment": {"FLEET": "it's \"quoted\" $HOME"}},

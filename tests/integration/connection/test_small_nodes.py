@@ -14,6 +14,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller
 from tests.integration.direct import DirectConnection
+from tests.integration.routes import by_both, by_both_later
 from tests.lab import Lab, LabNode
 
 Connect = Callable[[], DirectConnection]
@@ -34,9 +35,9 @@ def on_small(connect: Callable[..., DirectConnection], small: LabNode) -> Connec
 
 
 @pytest.fixture
-def playing(lab: Lab, controller: Controller, small: LabNode) -> Controller:
+def playing(lab: Lab, route: str, controller: Controller, small: LabNode) -> Controller:
     """A controller whose inventory holds the small node."""
-    controller.hosts({"small": connection_variables(lab, small.node_id)})
+    controller.hosts({"small": connection_variables(lab, small.node_id, route)})
     return controller
 
 
@@ -55,12 +56,14 @@ def test_streams_and_status(on_small: Connect, command: str, stdout: bytes, stde
     assert on_small().execute(command) == (status, stdout, stderr)
 
 
+@by_both
 def test_binary_input(on_small: Connect) -> None:
     connection = on_small()
     assert connection.execute("cat", EVERY_BYTE) == (0, EVERY_BYTE, b"")
     assert connection.execute("cat >&2; exit 7", EVERY_BYTE) == (7, b"", EVERY_BYTE)
 
 
+@by_both_later
 def test_long_lines_both_ways(on_small: Connect) -> None:
     line = b"x" * 70_000
     connection = on_small()
@@ -68,6 +71,7 @@ def test_long_lines_both_ways(on_small: Connect) -> None:
     assert connection.execute(f"printf %s {'y' * 20_000} | wc -c") == (0, b"20000\n", b"")
 
 
+@by_both_later
 @pytest.mark.parametrize("name", ["plain", "it's \"one\"", "new\nline", " blank ", "汉语", "$HOME", "-rf", "back\\slash"])
 def test_files_there_and_back(on_small: Connect, tmp_path: Path, name: str) -> None:
     connection = on_small()
@@ -81,6 +85,7 @@ def test_files_there_and_back(on_small: Connect, tmp_path: Path, name: str) -> N
     assert connection.execute(f"ls -A {folder} | grep -c fleet") == (1, b"0\n", b"")
 
 
+@by_both_later
 def test_files_that_cannot_be(on_small: Connect, tmp_path: Path) -> None:
     connection = on_small()
     with pytest.raises(AnsibleFileNotFound, match="/nowhere/file"):
@@ -91,6 +96,7 @@ def test_files_that_cannot_be(on_small: Connect, tmp_path: Path) -> None:
             connection.plugin.put_file(str(tmp_path / "source"), path)
 
 
+@by_both_later
 def test_raw_and_script(playing: Controller) -> None:
     (playing.folder / "script.sh").write_bytes(b"#!/bin/sh\nprintf 'one\\r\\ntwo\\n\\n'\nprintf 'problem' >&2\nprintf %s \"$1\"\nexit 4\n")
     run = playing.tasks(
@@ -104,10 +110,11 @@ def test_raw_and_script(playing: Controller) -> None:
     assert run.result("root")["stdout"] == "root\n"
 
 
+@by_both_later
 @pytest.mark.parametrize("interpreter", [None, "/usr/bin/python3"])
-def test_modules_are_a_clear_error(lab: Lab, playing: Controller, small: LabNode, interpreter: str | None) -> None:
+def test_modules_are_a_clear_error(lab: Lab, route: str, playing: Controller, small: LabNode, interpreter: str | None) -> None:
     if interpreter:
-        playing.hosts({"small": {**connection_variables(lab, small.node_id), "ansible_python_interpreter": interpreter}})
+        playing.hosts({"small": {**connection_variables(lab, small.node_id, route), "ansible_python_interpreter": interpreter}})
     run = playing.tasks({"name": "ping", "ansible.builtin.ping": {}, "ignore_errors": True}, {"name": "after", "ansible.builtin.raw": "echo goes on"}).check()
     assert run.result("ping")["failed"] is True
     assert run.result("ping").get("unreachable") is not True
@@ -115,6 +122,7 @@ def test_modules_are_a_clear_error(lab: Lab, playing: Controller, small: LabNode
     assert run.result("after")["stdout"] == "goes on\n"
 
 
+@by_both_later
 def test_copy_is_an_error_and_changes_nothing(playing: Controller) -> None:
     run = playing.tasks({"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "/tmp/never", "mode": "0644"}, "ignore_errors": True},
                         {"name": "look", "ansible.builtin.raw": "ls /tmp/never || true"}).check()  # fmt: skip

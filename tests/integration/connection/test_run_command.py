@@ -1,0 +1,248 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is particular about the route run_command; what it has in common with the session is in the other files, marked for both."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+
+from tests.integration.conftest import BUCKET, connection_variables
+from tests.integration.controller import Controller, stop_mux
+from tests.integration.direct import DirectConnection
+from tests.integration.routes import by_run_command, without_bucket
+from tests.lab import Lab
+
+Connect = Callable[..., DirectConnection]
+
+
+@without_bucket
+@pytest.mark.parametrize("status", [194, *(pytest.param(status, marks=pytest.mark.slow) for status in (137, 168, 169))])
+def test_a_status_that_means_something_to_the_agent_is_the_commands_own(connect: Connect, status: int) -> None:
+    assert connect().execute(f"echo once; exit {status}") == (status, b"once\n", b"")
+
+
+@without_bucket
+def test_what_fits_needs_no_bucket(connect: Connect) -> None:
+    data = os.urandom(17_000)
+    assert connect().execute("cat", data) == (0, data, b"")
+
+
+@without_bucket
+def test_output_that_is_too_long_is_an_error_that_says_what_to_configure(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    with pytest.raises(AnsibleError, match=r"status 3.*30000 bytes.*ansible_ssm_bucket"):
+        connection.execute("head -c 30000 /dev/urandom; exit 3")
+    with pytest.raises(AnsibleError, match="ansible_ssm_bucket"):
+        connection.plugin.fetch_file("/bin/ls", str(tmp_path / "ls"))
+
+
+@without_bucket
+def test_a_file_goes_in_several_commands_without_a_bucket(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(150_000))
+    connection.plugin.put_file(str(source), "/tmp/in-pieces")
+    assert connection.execute("sha256sum </tmp/in-pieces")[1].split()[0].decode() == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert connection.execute("ls /var/lib/fleet-ssm/blobs | grep -c -- -; ls /var/lib/fleet-ssm")[1].startswith(b"0\n")
+    source.write_bytes(os.urandom(3_000_000))
+    with pytest.raises(AnsibleError, match="ansible_ssm_bucket"):
+        connection.plugin.put_file(str(source), "/tmp/never")
+
+
+@by_run_command
+def test_the_bucket_is_empty_afterwards(lab: Lab, connect: Connect) -> None:
+    data = os.urandom(200_000)
+    assert connect().execute("cat", data) == (0, data, b"")
+    assert lab.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+
+
+@without_bucket
+def test_secrets_are_refused_without_a_bucket_unless_accepted(lab: Lab, controller: Controller) -> None:
+    task = {"name": "secret", "ansible.builtin.command": "echo swordfish", "no_log": True, "ignore_errors": True}
+    result = controller.tasks(task).check().result("secret")
+    assert result.get("failed") is True
+    accepted = controller.tasks(task, vars={"ansible_ssm_expose_secrets": True}).check().result("secret")
+    assert not accepted.get("failed")
+
+
+@by_run_command
+def test_secrets_go_through_the_bucket_and_stand_in_no_parameter_or_output(lab: Lab, controller: Controller) -> None:
+    mark = os.urandom(8).hex()
+    before = time.time()
+    task = {"name": "secret", "ansible.builtin.shell": f"printf %s {mark} >/tmp/{mark[:4]}; echo {mark}", "no_log": True}
+    run = controller.tasks(task, {"name": "look", "ansible.builtin.raw": f"sha256sum /tmp/{mark[:4]}"}).check()
+    assert run.result("look")["stdout"].split()[0] == hashlib.sha256(mark.encode()).hexdigest()
+    told = _told(lab, before)
+    assert "sha256sum" in told and mark not in told
+
+
+def _told(lab: Lab, since: float) -> str:
+    """All that anyone may read of the commands since then, decoded as far as it is ours."""
+    client = lab.client("ssm")
+    texts = []
+    for command in client.list_commands(MaxResults=50)["Commands"]:
+        if command["RequestedDateTime"].timestamp() >= since:
+            texts += [*command["Parameters"]["commands"]]
+            for entry in client.list_command_invocations(CommandId=command["CommandId"], Details=True)["CommandInvocations"]:
+                texts += [step["Output"] for step in entry["CommandPlugins"]]
+    for line in "\n".join(texts).splitlines():
+        if re.fullmatch(r"[A-Za-z0-9+/]{16,}=*", line):
+            texts.append(gzip.decompress(base64.b64decode(line)).decode("latin-1"))
+    return "\n".join(texts)
+
+
+@by_run_command
+def test_a_cancelled_command_ends_on_the_node(connect: Connect) -> None:
+    connection, other = connect(), connect()
+    mark = os.urandom(4).hex()
+    connection.plugin._connect()
+    client = connection.plugin._client
+    running = client.exec(f"touch /tmp/{mark}; exec sleep 301.{int(mark[:4], 16)}")
+    running.end_input()
+    while running.next_event(timeout=0.2) is None and other.execute(f"test -e /tmp/{mark}")[0]:
+        pass
+    running.cancel()
+    with pytest.raises(Exception, match="cancelled"):
+        while running.next_event(timeout=30) is not None:
+            pass
+    deadline = time.monotonic() + 10
+    while other.execute(f"pgrep -f 'sleep 301[.]{int(mark[:4], 16)}'")[0] == 0:
+        assert time.monotonic() < deadline
+
+
+@without_bucket
+def test_a_node_that_is_not_there_is_unreachable(lab: Lab, connect: Connect) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match="i-0123456789abcdef0"):
+        connect(ansible_ssm_instance_id="i-0123456789abcdef0").execute("true")
+
+
+@without_bucket
+def test_hosts_with_the_same_task_share_a_command(lab: Lab, controller: Controller) -> None:
+    nodes = [node.name for node in lab.nodes() if (node.account, node.region) == (lab.account, lab.region)]
+    assert len(nodes) > 1
+    controller.hosts({name: connection_variables(lab, name, "run_command-without-bucket") for name in nodes}, ansible_python_interpreter="/usr/bin/python3")
+    tasks = [{"name": "one", "ansible.builtin.command": "echo {{ inventory_hostname }}"}, {"name": "two", "ansible.builtin.command": "hostname"}]
+    before = time.time()
+    controller.tasks(*tasks, arguments=("--forks", "10"), strategy="linear").check()
+    counts = [len(command["InstanceIds"]) for command in lab.client("ssm").list_commands()["Commands"] if command["RequestedDateTime"].timestamp() >= before]
+    assert max(counts) == len(nodes)
+
+
+@pytest.fixture
+def topic(lab: Lab) -> Iterator[str]:
+    """To which the events about invocations go, as an administrator has set it up."""
+    pattern = {"source": ["aws.ssm"], "detail-type": ["EC2 Command Invocation Status-change Notification"]}
+    arn: str = lab.client("sns").create_topic(Name="fleet-ssm-invocations")["TopicArn"]
+    events = lab.client("events")
+    events.put_rule(Name="fleet-ssm-invocations", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="fleet-ssm-invocations", Targets=[{"Id": "topic", "Arn": arn}])
+    yield arn
+    events.remove_targets(Rule="fleet-ssm-invocations", Ids=["topic"])
+    events.delete_rule(Name="fleet-ssm-invocations")
+    lab.client("sns").delete_topic(TopicArn=arn)
+    lab.clear_faults()
+
+
+def _queues(lab: Lab) -> list[Any]:
+    return list(lab.client("sqs").list_queues(QueueNamePrefix="fleet-ssm-mux-").get("QueueUrls", []))
+
+
+@without_bucket
+def test_events_tell_the_end_and_the_queue_goes_with_the_mux(lab: Lab, own_connect: Connect, topic: str) -> None:
+    lab.client("sqs").create_queue(QueueName="fleet-ssm-mux-1700000000-leftover")
+    connection = own_connect(ansible_ssm_events_topic=topic)
+    assert connection.execute("echo first")[1] == b"first\n"
+    assert len(_queues(lab)) == 1
+    lab.reset_requests()
+    assert connection.execute("sleep 4; echo done")[1] == b"done\n"
+    assert lab.requests().counts["ssm:ListCommandInvocations"] == 1
+    stop_mux(Path(os.environ["HOME"]), lab.env())
+    assert _queues(lab) == []
+
+
+@pytest.mark.slow
+@without_bucket
+def test_a_lost_event_is_made_good_by_the_backstop(lab: Lab, own_connect: Connect, topic: str) -> None:
+    connection = own_connect(ansible_ssm_events_topic=topic)
+    lab.fault_events(loss=1.0)
+    began = time.monotonic()
+    assert connection.execute("echo found")[1] == b"found\n"
+    assert time.monotonic() - began < 20
+
+
+@pytest.fixture
+def faults(lab: Lab) -> Iterator[Lab]:
+    """The lab, without a fault before and afterwards."""
+    yield lab
+    lab.clear_faults()
+
+
+@without_bucket
+def test_an_answer_that_is_lost_after_acceptance_sends_nothing_twice(faults: Lab, connect: Connect) -> None:
+    connection = connect()
+    mark = os.urandom(4).hex()
+    connection.execute("true")
+    faults.lose_replies("ssm:SendCommand", count=1)
+    assert connection.execute(f"echo run >>/tmp/{mark}; cat /tmp/{mark}")[1] == b"run\n"
+    assert connection.execute(f"cat /tmp/{mark}")[1] == b"run\n"
+
+
+@without_bucket
+@pytest.mark.parametrize(
+    "action", ["ssm:SendCommand", *(pytest.param(action, marks=pytest.mark.slow) for action in ("ssm:ListCommandInvocations", "ssm:GetCommandInvocation"))]
+)
+def test_throttling_is_waited_out(faults: Lab, connect: Connect, action: str) -> None:
+    connection = connect()
+    connection.execute("true")
+    faults.fault_calls(action, status=400, code="ThrottlingException", count=2)
+    data = os.urandom(4_000)
+    assert connection.execute("cat", data)[1] == data
+
+
+@pytest.mark.slow
+@without_bucket
+def test_a_service_that_fails_for_a_while_loses_no_result(faults: Lab, connect: Connect) -> None:
+    connection = connect()
+    connection.execute("true")
+    faults.fault_calls("ssm:ListCommandInvocations", status=500, code="InternalServerError", count=3)
+    assert connection.execute("echo there")[1] == b"there\n"
+
+
+@by_run_command
+def test_a_bucket_that_does_not_exist_is_named_before_anything_is_run(connect: Connect) -> None:
+    connection = connect(ansible_ssm_bucket="fleet-ssm-no-such-bucket")
+    with pytest.raises(AnsibleError, match=r"fleet-ssm-no-such-bucket.*does not exist"):
+        connection.execute("true")
+
+
+@by_run_command
+def test_a_bucket_in_another_region_with_kms(lab: Lab, connect: Connect) -> None:
+    (region,) = [region for region in lab.regions if region != lab.region]
+    key = lab.client("kms", region=region).create_key()["KeyMetadata"]["Arn"]
+    location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    lab.client("s3", region=region).create_bucket(Bucket="fleet-ssm-far", **location)
+    connection = connect(ansible_ssm_bucket="fleet-ssm-far", ansible_ssm_bucket_sse_mode="aws:kms", ansible_ssm_bucket_sse_kms_key_id=key)
+    data = os.urandom(100_000)
+    assert connection.execute("cat", data) == (0, data, b"")
+
+
+@without_bucket
+def test_windows_is_refused_and_the_module_is_named(lab: Lab, connect: Connect) -> None:
+    (node,) = lab.add({"name": "win", "kind": "simulated", "platform_type": "Windows"})
+    try:
+        with pytest.raises(AnsibleError, match=r"Windows.*fleet\.ssm\.run_command"):
+            connect(ansible_ssm_instance_id=node.node_id).execute("true")
+    finally:
+        node.terminate()
