@@ -77,12 +77,13 @@ def gather(folder: Path, count: int, connections: int, region: str) -> dict[str,
     return counts
 
 
-def timed(function: Callable[[Path], Any]) -> tuple[float, Any]:
-    """Seconds that a function takes in a new folder, and what it returns."""
+def timed(function: Callable[[Path], Any]) -> tuple[float, float, Any]:
+    """Seconds that a function takes in a new folder, seconds of CPU of the processes that it starts and ends, and what it returns."""
     with tempfile.TemporaryDirectory(prefix="fb-") as folder:
-        began = time.monotonic()
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         result = function(Path(folder))
-        return time.monotonic() - began, result
+        took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result
 
 
 def main() -> int:
@@ -114,18 +115,18 @@ def main() -> int:
             order = ("plain", "gathered") if round_ % 2 == 0 else ("gathered", "plain")
             for name in order:
                 if name == "plain":
-                    took, _nothing = timed(plain_process)
+                    took, cpu, _nothing = timed(plain_process)
                 else:
-                    took, counts = timed(lambda folder: gather(folder, chosen.count, chosen.connections, lab.region))
+                    took, cpu, counts = timed(lambda folder: gather(folder, chosen.count, chosen.connections, lab.region))
                     assert counts["objects"] == chosen.count and not counts["incomplete"], counts
                 seconds[name].append(took)
-                print(f"round {round_ + 1}  {name:<10}{took:8.2f} s", flush=True)
+                print(f"round {round_ + 1}  {name:<10}{took:8.2f} s, {cpu:.2f} s of CPU", flush=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = medians["gathered"] / medians["plain"]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     figures = {name: round(value, 2) for name, value in medians.items()}
     print(json.dumps({"outputs": chosen.count, "bytes": chosen.size, "connections": chosen.connections, **figures}))
-    print(f"{'ok' if ratio <= TARGET else 'MISSED'}  gathered / plain: {ratio:.2f} (target {TARGET}); the largest process had {peak:.0f} MB (the lab included)")
+    print(f"{'ok' if ratio <= TARGET else 'MISSED'}  gathered / plain: {ratio:.2f} (target {TARGET}); the larger process had {peak:.0f} MB")
     return 0 if ratio <= TARGET else 1
 
 
