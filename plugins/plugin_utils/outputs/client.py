@@ -36,8 +36,11 @@ class Gathering:
                 [sys.executable, str(Path(__file__).parent), "serve", str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/",
             )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._requests, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError
+        self._stdin, self._stdout = stdin, stdout
+        self._requests, self._answers = stdin.fileno(), stdout.fileno()
         os.set_blocking(self._answers, False)
         self._received = b""
         self._send(options)
@@ -61,14 +64,13 @@ class Gathering:
     def close(self) -> None:
         """End the process."""
         self._pending.close()
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        self._stdin.close()
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._stdout.close()
         if self._log.exists() and not self._log.stat().st_size:
             self._log.unlink()
 

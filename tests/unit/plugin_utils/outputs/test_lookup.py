@@ -33,7 +33,7 @@ def test_addresses(text, address):
     assert found is not None and (found.bucket, found.key, found.region) == address
 
 
-@pytest.mark.parametrize("text", ["", "https://example.com/b/k", "https://s3.evil.com/b/k", "https://s3.eu-west-1.amazonaws.com/b", "/b/k", "ftp://s3.amazonaws.com/b/k"])
+@pytest.mark.parametrize("text", ["", "https://example.com/b/k", "https://s3.evil.com/b/k", "https://s3.amazonaws.com/b", "/b/k", "ftp://s3.amazonaws.com/b/k"])
 def test_other_urls_are_no_addresses(text):
     assert parse_address(text) is None
 
