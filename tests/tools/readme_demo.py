@@ -23,8 +23,9 @@ def excerpt(lines: list[str]) -> list[str]:
     def find(start: str, after: int = 0) -> int:
         return next(number for number in range(after, len(lines)) if lines[number].startswith(start))
 
-    nodes, first, second, asked, end = (find(start) for start in ("node   instance", "The first run", "The second run", "What was asked", "Done in"))
-    shown = [*lines[: nodes + 7], "", lines[first], *lines[first + 1 : first + 1 + TASKS_SHOWN], "  …"]
+    starts = ("An AWS of", "node   instance", "The first run", "The second run", "What was asked", "Done in")
+    begin, nodes, first, second, asked, end = map(find, starts)
+    shown = [*lines[begin : nodes + 7], "", lines[first], *lines[first + 1 : first + 1 + TASKS_SHOWN], "  …"]
     for run in (first, second):
         table = find("node   ok", run)
         shown += ["", *([lines[second], "  …", ""] if run == second else []), *lines[table : table + SUMMARY_LINES]]
