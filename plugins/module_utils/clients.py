@@ -28,7 +28,13 @@ except ImportError:  # the plugin that needs this says so with a remedy
     Loader = object
 
 _OPERATIONS: Mapping[str, frozenset[str]] = {
-    "ec2": frozenset({"DescribeInstances", "DescribeRegions"}),
+    "ec2": frozenset(
+        {
+            "AssociateIamInstanceProfile", "DescribeIamInstanceProfileAssociations", "DescribeInstances", "DescribeRegions",
+            "DisassociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation",
+        }
+    ),
+    "iam": frozenset({"AttachRolePolicy", "GetInstanceProfile", "ListAttachedRolePolicies", "ListInstanceProfilesForRole"}),
     "ssm": frozenset(
         {
             "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",

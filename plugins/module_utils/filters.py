@@ -18,6 +18,8 @@ from typing import Any
 from .accounts import OptionError
 from .nodes import Node
 
+#: Values that one filter of EC2 takes.
+FILTER_VALUES = 200
 #: EC2's names of filters that a node's own fields answer.
 _FIELDS: Mapping[str, str] = {
     "architecture": "architecture",
@@ -138,6 +140,15 @@ def parse_filters(value: Any, option: str) -> tuple[Ec2Filter, ...]:
             raise OptionError(f"'{option}' must hold mappings such as {{'tag:Role': 'web'}}, not {entry!r}.")
         result.append(Ec2Filter(tuple((str(name), _strings(values, f"{option}: {name}")) for name, values in entry.items())))
     return tuple(result)
+
+
+def with_ids(filters: tuple[Ec2Filter, ...], ids: Sequence[str]) -> tuple[Ec2Filter, ...]:
+    """The same filters for these instances alone, in as many as a filter's number of values makes necessary."""
+    distinct = list(dict.fromkeys(ids))
+    chunks = [tuple(distinct[start : start + FILTER_VALUES]) for start in range(0, len(distinct), FILTER_VALUES)]
+    if not chunks:
+        return filters
+    return tuple(Ec2Filter((*entry.conditions, ("instance-id", chunk))) for entry in filters or (Ec2Filter(()),) for chunk in chunks)
 
 
 def _strings(value: Any, where: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _REMEDIES = {
 }
 _PROVIDERS = "credential_process must print JSON, source_profile must exist"
 _ROLE = re.compile(r"\barn:aws[a-z-]*:iam::\d{12}:role/\S*[^\s.,:]")
+_ACTION = re.compile(r"\bnot authorized to perform: ([\w-]+:\w+)")
 _CALLER = re.compile(r"\barn:aws[a-z-]*:(?:sts|iam)::\d{12}:\S*[^\s.,:]")
 
 
@@ -96,6 +97,8 @@ def explain(account: Account, region: str | None, action: str, error: Exception,
         condition = "check its sts:ExternalId against external_id" if account.external_id else "give external_id if it asks for one"
         remedy = f"Allow {action} on the role in the policy of the caller, and the caller in the trust policy of the role ({condition})."
     elif is_denied(error):
+        named = _ACTION.search(message)  # may be another one than was called, such as iam:PassRole
+        action = named[1] if named and not resolving else action
         text = f"{action} is not allowed for {who}."
         remedy = f"Allow the action {action} in its policy, or {_WITHOUT.get(action, f'remove the account from {source}')}."
     elif is_expired(error):

@@ -202,24 +202,18 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.awaited import judge, pauses
 from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
-from ansible_collections.fleet.ssm.plugins.module_utils.filters import Ec2Filter, Selection, parse_filters
+from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
 
-#: Values that one filter of DescribeInstances takes.
-_FILTER_VALUES = 200
 _STATES = ["pending", "running", "stopping", "stopped", "shutting-down", "terminated"]
 
 
 def select(params: dict[str, Any]) -> Selection:
     """Which nodes are asked for. :raises OptionError: if the filters have another shape."""
     waiting = params["wait_for"] is not None
-    include = parse_filters(params["filters"], "filters")
-    ids = list(dict.fromkeys(params["instance_ids"]))
-    if ids:
-        chunks = [tuple(ids[start : start + _FILTER_VALUES]) for start in range(0, len(ids), _FILTER_VALUES)]
-        filters = include or (Ec2Filter(()),)
-        include = tuple(Ec2Filter((*entry.conditions, ("instance-id", chunk))) for entry in filters for chunk in chunks)
+    ids = params["instance_ids"]
+    include = with_ids(parse_filters(params["filters"], "filters"), ids)
     states = params["states"]
     if states is None:
         states = [] if ids else ["pending", "running"] if waiting else ["running"]

@@ -18,12 +18,12 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from . import ec2_messages, sts, tagging
+from . import ec2_messages, instance_profiles, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
-from .moto_bridge import Answer, bucket_region, key_arn
+from .moto_bridge import Answer, bucket_region, iam_arn, key_arn
 from .request_log import LoggedRequest, timestamp
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
@@ -147,6 +147,12 @@ class Dispatcher:
             members = tagging.answer(self._world, principal.account, meaning.region, meaning.action, parameters)
             if members is not None:
                 return _json(members)
+        if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
+            return instance_profiles.answer(self._world, principal, meaning.region, meaning.action, meaning.form)
+        if meaning.service == "iam":
+            hidden = instance_profiles.hidden(self._world, principal.account, meaning.action, meaning.form)
+            if hidden is not None:
+                raise hidden
         if meaning.service == "s3":
             _refuse_other_regions(meaning, _s3_path(raw).partition("/")[0])
         answer = await self._world.moto.call(raw, principal.account)
@@ -276,6 +282,10 @@ def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ..
         return (meaning.form.get("RoleArn", "*"),)
     if meaning.service == "kms":
         return (key_arn(account, meaning.region, json.loads(raw.body or b"{}").get("KeyId", "*")),)
+    if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
+        return instance_profiles.resources(account, meaning.region, meaning.action, meaning.form)
+    if meaning.service == "iam":
+        return (iam_arn(account, meaning.form),)
     return ("*",)
 
 

@@ -76,6 +76,7 @@ class CallFault:
     delay: float = 0.0  #: seconds
     status: int | None = None  #: answer with this status, 500 or 503
     code: str | None = None  #: an error code of one's own, with status 400 unless given
+    message: str = "An error that the lab was told to give"  #: with `code`
     ratio: float = 1.0
     count: int | None = None  #: ends after this many calls were hit
     lost: bool = False  #: the call is served, then the connection is closed without an answer
@@ -194,7 +195,7 @@ class Faults:
             if fault.code == "throttle":
                 raise throttled(protocol)
             if fault.code:
-                raise AwsError(fault.code, "An error that the lab was told to give", fault.status or 400)
+                raise AwsError(fault.code, fault.message, fault.status or 400)
             if fault.status:
                 raise failed(protocol, fault.status)
             lost = lost or fault.lost

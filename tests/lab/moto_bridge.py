@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -134,6 +135,15 @@ def role_of(account: str, name: str) -> Any | None:
     return next((role for role in iam_backends[account]["aws"].roles.values() if role.name == name), None)
 
 
+def iam_arn(account: str, form: Mapping[str, str]) -> str:
+    """What a call of IAM is about: a role or an instance profile, if it names one."""
+    for key, kind, find in (("InstanceProfileName", "instance-profile", profile), ("RoleName", "role", role_of)):
+        if key in form:
+            found = find(account, form[key])
+            return str(found.arn) if found is not None else f"arn:aws:iam::{account}:{kind}/{form[key]}"
+    return "*"
+
+
 def users_key(access_key: str) -> Credential | None:
     """A key that someone made with CreateAccessKey."""
     for account, partitions in list(iam_backends.items()):
@@ -198,6 +208,49 @@ def profile_role(account: str, region: str, instance_id: str) -> str | None:
     association = ec2_backends[account][region].iam_instance_profile_associations.get(instance_id)
     roles = association.iam_instance_profile.roles if association is not None else []
     return roles[0].name if roles else None
+
+
+def profile(account: str, name: str) -> Any | None:
+    """moto's instance profile of a name or ARN, or None."""
+    found = iam_backends[account]["aws"].instance_profiles.values()
+    return next((each for each in list(found) if name in (each.name, each.arn)), None)
+
+
+def age(profile: Any) -> float:
+    """Seconds since an instance profile was made."""
+    made: datetime = profile.create_date
+    return (datetime.now(UTC) - made.replace(tzinfo=made.tzinfo or UTC)).total_seconds()
+
+
+def association(account: str, region: str, association_id: str) -> Any | None:
+    """moto's association of an instance profile by its id, or None."""
+    found = list(ec2_backends[account][region].iam_instance_profile_associations.values())
+    return next((each for each in found if each.association_id == association_id), None)
+
+
+def associate(account: str, region: str, instance_id: str, profile: Any) -> Any:
+    """Attach an instance profile; None if the instance has one, or loses one at the moment."""
+    backend = ec2_backends[account][region]
+    if instance_id in backend.iam_instance_profile_associations:
+        return None
+    return backend.associate_iam_instance_profile(instance_id, iam_instance_profile_name=profile.name)
+
+
+def dissociate(account: str, region: str, association: Any) -> None:
+    """Forget an association; nothing if that is done."""
+    backend = ec2_backends[account][region]
+    for key, found in list(backend.iam_instance_profile_associations.items()):
+        if found is association:
+            del backend.iam_instance_profile_associations[key]
+            if key == association.instance_id:
+                backend.modify_instance_attribute(key, "iam_instance_profile", None)
+
+
+def show_association(account: str, region: str, association: Any) -> None:
+    """List an association that is going: in its instance's place, or beside the one that has replaced it."""
+    associations = ec2_backends[account][region].iam_instance_profile_associations
+    taken = association.instance_id in associations
+    associations[association.association_id if taken else association.instance_id] = association
 
 
 def key_arn(account: str, region: str, key: str) -> str:

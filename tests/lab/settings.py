@@ -48,6 +48,10 @@ class Settings:
     largest_parameters: int = 65_536
     #: When a simulated node answers, after the command reached it.
     simulated_seconds: float = 0.05
+    #: How long an instance profile is associating or disassociating.
+    association_seconds: float = 0.0
+    #: How long after its creation an instance profile is known to nobody (IAM's eventual consistency).
+    iam_seconds: float = 0.0
     #: "auto": ws for StartSession over http, wss over https; or "ws", "wss".
     stream_scheme: str = "auto"
 
