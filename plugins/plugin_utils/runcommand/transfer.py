@@ -10,21 +10,27 @@ import sys
 import urllib.error
 import urllib.request
 
-url, path, refusal, method, *lines = sys.stdin.read().splitlines()
-headers = dict(line.split(": ", 1) for line in lines)
-source = None
-if method == "PUT":
-    source = open(path, "rb")  # noqa: SIM115
-    headers["Content-Length"] = str(source.seek(0, 2))
-    headers.setdefault("Content-Type", "")
-    source.seek(0)
-try:
-    with urllib.request.urlopen(urllib.request.Request(url, source, headers, method=method), timeout=60) as answer:
-        if method == "GET":
-            with open(path, "wb") as sink:
-                shutil.copyfileobj(answer, sink)
-        print(answer.status)
-except urllib.error.HTTPError as error:
-    with open(path if method == "GET" else refusal, "wb") as sink:
-        sink.write(error.read(2000))
-    print(error.code)
+
+def transfer() -> None:
+    url, path, refusal, method, *lines = sys.stdin.read().splitlines()
+    headers = dict(line.split(": ", 1) for line in lines)
+    source = None
+    if method == "PUT":
+        source = open(path, "rb")  # noqa: SIM115
+        headers["Content-Length"] = str(source.seek(0, 2))
+        headers.setdefault("Content-Type", "")
+        source.seek(0)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, source, headers, method=method), timeout=60) as answer:
+            if method == "GET":
+                with open(path, "wb") as sink:
+                    shutil.copyfileobj(answer, sink)
+            print(answer.status)
+    except urllib.error.HTTPError as error:
+        with open(path if method == "GET" else refusal, "wb") as sink:
+            sink.write(error.read(2000))
+        print(error.code)
+
+
+if __name__ == "__main__":
+    transfer()
