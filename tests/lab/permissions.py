@@ -16,6 +16,9 @@ from .auth import Principal
 from .errors import WireProtocol, not_authorized
 from .sessions import session_prefix
 
+#: Operations whose action has another name (AWS's documentation of S3's actions).
+PERMITTED_BY = {"s3:HeadBucket": "s3:ListBucket"}
+
 #: Who one is may be asked by everyone, whatever policies say (AWS's documentation of the action).
 ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 
@@ -47,6 +50,7 @@ class Permissions:
 
     def check(self, principal: Principal, action: str, resources: Sequence[str], protocol: WireProtocol) -> None:
         """Raise `AwsError` as the service would if the call is not allowed for every one of the resources."""
+        action = PERMITTED_BY.get(action, action)
         if not self.rules or action in ALWAYS_ALLOWED:
             return
         rules = [rule for rule in self.rules if rule.concerns(principal)]

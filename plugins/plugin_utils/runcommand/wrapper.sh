@@ -15,8 +15,11 @@
 
 U=$(umask)
 umask 077
-[ -n "$HOME" ] || HOME=$(eval echo "~$(id -un)")
-export HOME
+# As in a session; an agent that is a service has none of these.
+[ -n "$USER" ] || USER=$(id -un)
+[ -n "$HOME" ] || HOME=$(eval echo "~$USER")
+[ -n "$LOGNAME" ] || LOGNAME=$USER
+export HOME USER LOGNAME
 
 say() {
   printf 'fleet-ssm:%s %s\n' "$N" "$*"

@@ -19,7 +19,7 @@ PASSWORD = "correct horse'\"$ battery"
 SETUP: list[dict[str, Any]] = [
     {"name": "user with a password", "become": True, "ansible.builtin.shell": (
         "id fleet-a >/dev/null 2>&1 || useradd -m -s /bin/bash fleet-a; id fleet-b >/dev/null 2>&1 || useradd -m -s /bin/bash fleet-b\n"
-        "printf '%s:%s\\n' root \"$P\" ssm-user \"$P\" fleet-a \"$P\" fleet-b \"$P\" | chpasswd\n"
+        "for user in root ssm-user fleet-a fleet-b; do id $user >/dev/null 2>&1 && printf '%s:%s\\n' $user \"$P\"; done | chpasswd\n"
     ), "environment": {"P": PASSWORD}},
 ]  # fmt: skip
 

@@ -35,7 +35,7 @@ USERS: dict[str, tuple[str, dict[str, Any]]] = {
     "become": ("controller", {"ansible_become": True}),
     "as-root": ("as_root", {"ansible_ssm_run_as": "root"}),
 }
-SOON = {("as-ssm-user", True), ("become", False), ("as-root", True), ("run-command", True)}
+SOON = {("as-ssm-user", True), ("become", False), ("as-root", True)}
 """Each user and both ways in the first run; all of them in the long one."""
 
 

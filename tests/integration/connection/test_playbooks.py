@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run
-from tests.integration.routes import by_both, by_both_later
+from tests.integration.routes import by_both_later
 from tests.lab import Lab
 
 FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
@@ -45,7 +45,7 @@ def test_facts_and_interpreter_discovery(lab: Lab, route: str, controller: Contr
     assert facts["ansible_system"] == "Linux"
 
 
-@by_both
+@by_both_later
 def test_modules_of_every_day(controller: Controller) -> None:
     (controller.folder / "hello.j2").write_text("Hello {{ inventory_hostname }}\n")
     tasks = [

@@ -85,7 +85,6 @@ def test_files_there_and_back(on_small: Connect, tmp_path: Path, name: str) -> N
     assert connection.execute(f"ls -A {folder} | grep -c fleet") == (1, b"0\n", b"")
 
 
-@by_both_later
 def test_files_that_cannot_be(on_small: Connect, tmp_path: Path) -> None:
     connection = on_small()
     with pytest.raises(AnsibleFileNotFound, match="/nowhere/file"):
