@@ -23,6 +23,7 @@ IMPURE = {"asyncio", "select", "selectors", "socket", "ssl", "subprocess", "thre
 # The parts of protocol cores that are allowed to: one file of I/O stands beside each core.
 WITH_IO = {
     "datachannel": {"client.py"},
+    "runcommand": {"transfer.py"},  # runs on nodes
     "outputs": {"client.py", "disk.py", "gatherer.py", "recorder.py", "s3.py"},
 }
 
