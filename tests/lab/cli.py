@@ -207,7 +207,7 @@ def _fault_frames(options: argparse.Namespace) -> None:
 
 
 def _fault_calls(options: argparse.Namespace) -> None:
-    names = ("action", "account", "region", "delay", "status", "code", "ratio", "count", "rate", "burst")
+    names = ("action", "account", "region", "delay", "status", "code", "message", "ratio", "count", "rate", "burst")
     body = {name: getattr(options, name) for name in names if getattr(options, name) is not None} | {"lost": options.lost}
     print("fault", _control(options).call("POST", "/faults/calls", body)["id"])
 
@@ -304,6 +304,7 @@ def _add_faults(fault: argparse.ArgumentParser) -> None:
     for name, text in (("delay", "seconds"), ("ratio", "of the calls"), ("rate", "throttle to calls a second"), ("burst", "calls at once")):
         calls.add_argument(f"--{name}", type=float, help=text)
     calls.add_argument("--status", type=int, help="answer with 500 or 503")
+    calls.add_argument("--message", help="the error's message, with --code")
     calls.add_argument("--code", help="an error code; \"throttle\" is the service's own for throttling")
     calls.add_argument("--count", type=int, help="hit so many calls only")
     events = kind("events", _fault_events, "status events of Run Command: lost (a ratio), or late (seconds)")
