@@ -53,7 +53,7 @@ options:
         required: true
       properties:
         description:
-          - What it is like. C(<account>), C(<region>) and C(<partition>) in text are those of the place.
+          - What it is like. C(<account>), C(<region>), C(<partition>) and C(<domain>) in text are those of the place.
           - B(bucket) has C(ownership), C(key) (of KMS, an ARN or alias, or null), C(policy), C(expire) (days by prefix) and C(purge).
           - B(bucket_notifications) has C(function) and C(suffixes).
           - B(event_bus) has C(policy).

@@ -115,7 +115,10 @@ options:
     description: The bucket to which nodes write their whole output.
     type: str
   s3_prefix:
-    description: The folder in it.
+    description:
+      - The folder in it.
+      - C(<account>) and C(<region>) in it are those where the command runs, so that one task serves a bucket with a folder for each account,
+        as P(fleet.ssm.output_store#role) makes it.
     type: str
   s3_region:
     description: The region of the bucket, if it is another one.

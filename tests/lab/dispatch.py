@@ -14,11 +14,11 @@ import re
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import ec2_messages, instance_profiles, sts, tagging
+from . import bucket_policy, ec2_messages, instance_profiles, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
@@ -38,6 +38,18 @@ _TARGETS = {
     "EC2WindowsMessageDeliveryService": "ec2messages",
     "ResourceGroupsTaggingAPI_20170126": "tag",
     "TrentService": "kms",
+}
+#: Actions by which IAM knows operations of S3 that have another name; case does not matter (service authorization reference of S3).
+_IAM_ACTIONS = {
+    "HeadBucket": "ListBucket",
+    "ListObjects": "ListBucket",
+    "GetBucketVersions": "ListBucketVersions",
+    "HeadObject": "GetObject",
+    "PostBucketDelete": "DeleteObject",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "GetBucketLifecycle": "GetLifecycleConfiguration",
+    "PutBucketLifecycle": "PutLifecycleConfiguration",
 }
 #: EC2 actions after which nodes have to follow their instances.
 _STATE_CHANGES = frozenset({"StartInstances", "StopInstances", "TerminateInstances", "RebootInstances", "RunInstances"})
@@ -134,7 +146,8 @@ class Dispatcher:
     async def _answer(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         if meaning.service == "ssm" and meaning.action in HANDLERS:
             return await self._ssm(request, raw, meaning, principal)
-        self._world.permissions.check(principal, meaning.name, _resources(meaning, raw, principal.account), meaning.protocol)
+        action = f"s3:{_IAM_ACTIONS.get(meaning.action, meaning.action)}" if meaning.service == "s3" else meaning.name
+        self._world.permissions.check(principal, action, _resources(meaning, raw, principal.account), meaning.protocol)
         if meaning.service == "ec2messages":
             parameters = json.loads(raw.body or b"{}")
             return _json(await ec2_messages.answer(self._world, principal, meaning.action, parameters))
@@ -155,7 +168,14 @@ class Dispatcher:
                 raise hidden
         if meaning.service == "s3":
             _refuse_other_regions(meaning, _s3_path(raw).partition("/")[0])
+            for one in (action, *(("s3:PutObjectAcl",) if action == "s3:PutObject" and "x-amz-acl" in raw.headers else ())):
+                self._world.permissions.check(principal, one, _resources(meaning, raw, principal.account), meaning.protocol)
+                bucket_policy.check(principal, one, unquote(_s3_path(raw)))
         answer = await self._world.moto.call(raw, principal.account)
+        if meaning.service == "s3" and answer.status == 404 and meaning.action in ("GetObject", "HeadObject"):
+            # Only who may list a bucket may know what is not in it.
+            bucket = _s3_path(raw).partition("/")[0]
+            self._world.permissions.check(principal, "s3:ListBucket", (f"arn:aws:s3:::{bucket}",), meaning.protocol)
         if meaning.service == "ec2" and meaning.action in _STATE_CHANGES and answer.status < 300:
             if meaning.action == "RebootInstances":
                 self.rebooted += [value for key, value in meaning.form.items() if key.startswith("InstanceId.")]
@@ -286,7 +306,28 @@ def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ..
         return instance_profiles.resources(account, meaning.region, meaning.action, meaning.form)
     if meaning.service == "iam":
         return (iam_arn(account, meaning.form),)
+    if meaning.service == "sqs":
+        parameters = json.loads(raw.body or b"{}") if meaning.protocol is WireProtocol.JSON else meaning.form
+        name = parameters.get("QueueName") or str(parameters.get("QueueUrl", "*")).rpartition("/")[2]
+        return (f"arn:aws:sqs:{meaning.region}:{account}:{name}",)
+    if meaning.service == "sns":
+        return (meaning.form.get("TopicArn", "*"),)
+    if meaning.service == "events":
+        return (_events_resource(meaning, account, json.loads(raw.body or b"{}")),)
+    if meaning.service == "lambda":
+        function = re.match(r"/[\d-]+/functions/([^/?]+)", raw.target)
+        name = function[1] if function else str(json.loads(raw.body or b"{}").get("FunctionName", "*"))
+        return (f"arn:aws:lambda:{meaning.region}:{account}:function:{name}",)
     return ("*",)
+
+
+def _events_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) -> str:
+    """A rule, on a bus of its own or on the default one, or a bus."""
+    bus = parameters.get("EventBusName", "default")
+    if "Bus" in meaning.action or "Permission" in meaning.action:
+        return f"arn:aws:events:{meaning.region}:{account}:event-bus/{parameters.get('Name', bus)}"
+    name = parameters.get("Rule") or parameters.get("Name", "*")
+    return f"arn:aws:events:{meaning.region}:{account}:rule/{name if bus == 'default' else f'{bus}/{name}'}"
 
 
 def _refuse_other_regions(meaning: Meaning, bucket: str) -> None:

@@ -28,11 +28,13 @@ from typing import IO, Any
 
 import moto.s3.notifications
 from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.sqs.models import sqs_backends
 
 _log = logging.getLogger(__name__)
 
 _WORKER = Path(__file__).with_name("function_worker.py")
 _AT_ONCE = 8  #: events in work, of all functions
+_RETRIES = (1, 2)  #: minutes after which an event that failed is given again (Lambda's documentation of asynchronous invocation)
 _ROLE_SECONDS = 3600.0
 
 #: Variables that name the endpoint and credentials of a role (an ARN) of an account, for a number of seconds.
@@ -102,8 +104,8 @@ class Worker:
 class Functions:
     """All functions' processes."""
 
-    def __init__(self, folder: Path, environment_of: EnvironmentOf) -> None:
-        self._folder, self._environment_of = folder, environment_of
+    def __init__(self, folder: Path, environment_of: EnvironmentOf, minute: Callable[[], float]) -> None:
+        self._folder, self._environment_of, self._minute = folder, environment_of, minute
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="function")
         self._idle: dict[str, list[Worker]] = {}
         self._lock = threading.Lock()
@@ -114,7 +116,7 @@ class Functions:
         def invoke(function: LambdaFunction, body: str, request_headers: Any, response_headers: Any) -> str | bytes:
             event = json.loads(body) if body else {}
             if (request_headers or {}).get("x-amz-invocation-type") == "Event":
-                self._threads.submit(self._run_logged, function, event)
+                self._threads.submit(self._run_asynchronously, function, event)
                 return b""
             result, failed, logs = self._run_logged(function, event)
             if failed:
@@ -132,7 +134,7 @@ class Functions:
         """Run a function some time soon, as services do that tell it of something."""
         _aws, _partition, _lambda, region, account, _kind, name, *_version = arn.split(":")
         function = lambda_backends[account][region].get_function(name)
-        self._threads.submit(self._run_logged, function, event)
+        self._threads.submit(self._run_asynchronously, function, event)
 
     def close(self) -> None:
         """End all processes."""
@@ -142,6 +144,27 @@ class Functions:
             self._idle.clear()
         for worker in workers:
             worker.kill()
+
+    def _run_asynchronously(self, function: LambdaFunction, event: Any, attempt: int = 0) -> None:
+        """With what follows a failure: further attempts, then the function's destination for failures."""
+        result, failed, _logs = self._run_logged(function, event)
+        if not failed:
+            return
+        configuration = function.event_invoke_config[-1].config if function.event_invoke_config else {}
+        if attempt < int(configuration.get("MaximumRetryAttempts", len(_RETRIES))):
+            later = threading.Timer(_RETRIES[attempt] * self._minute(), self._submit, (function, event, attempt + 1))
+            later.daemon = True
+            later.start()
+            return
+        target = configuration.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
+        if target.startswith("arn:aws:sqs:"):
+            _aws, _partition, _sqs, region, account, name = target.split(":")
+            text = json.dumps({"requestPayload": event, "responsePayload": json.loads(result)})
+            sqs_backends[account][region].send_message(queue_name=name, message_body=text)
+
+    def _submit(self, function: LambdaFunction, event: Any, attempt: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the lab has ended
+            self._threads.submit(self._run_asynchronously, function, event, attempt)
 
     def _run_logged(self, function: LambdaFunction, event: Any) -> tuple[str, bool, str]:
         """Result as JSON, whether it failed, and the log; never raises."""

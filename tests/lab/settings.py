@@ -52,6 +52,8 @@ class Settings:
     association_seconds: float = 0.0
     #: How long after its creation an instance profile is known to nobody (IAM's eventual consistency).
     iam_seconds: float = 0.0
+    #: How long a minute lasts until a function gets an event again that it failed on.
+    function_minute: float = 1.0
     #: "auto": ws for StartSession over http, wss over https; or "ws", "wss".
     stream_scheme: str = "auto"
 

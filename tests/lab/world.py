@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import event_bus
+from . import bucket_policy, event_bus
 from .auth import Credential, Principal, Vault
 from .documents import Documents
 from .faults import Faults
@@ -56,8 +56,9 @@ class World:
         self.run_command = RunCommand(self.settings, self.nodes)
         self.events = Publisher(self.faults, self.run_command.agenda)
         self.run_command.listener = self.events.changed
-        self.functions = Functions(self.folder / "functions", self.role_environment)
+        self.functions = Functions(self.folder / "functions", self.role_environment, lambda: self.settings.function_minute)
         self.functions.install()
+        bucket_policy.install()
         event_bus.install(self.functions.start)
 
     def role_environment(self, account: str, role_arn: str, seconds: float) -> dict[str, str]:

@@ -19,7 +19,8 @@ _A_CALL = 1000
 
 
 class Bucket(Kind):
-    """Properties: `ownership`; `key`, of KMS (an ARN, or an alias of the account), or none for S3's own; `policy`; `expire`, days by prefix; `purge`, whether it goes with its objects.
+    """Properties: `ownership`; `key`, of KMS (an ARN, or an alias of the account), or none for S3's own; `policy`; `expire`, days by prefix;
+    `purge`, whether it goes with its objects.
 
     Public access is always blocked. Objects that are overwritten are gone.
     """

@@ -15,7 +15,7 @@ from .bucket import Bucket, Notifications
 from .event_bridge import EventBus, Rule
 from .function import Function
 from .key import Key
-from .kind import Kind, State, document, partition_of
+from .kind import Kind, State, document, domain_of, partition_of
 from .queue import Queue
 from .role import Role
 
@@ -107,9 +107,10 @@ def resources_of(entries: Sequence[Mapping[str, Any]], places: Iterable[Place]) 
 
 
 def _filled(value: Any, place: Place) -> Any:
-    """With `<account>`, `<region>` and `<partition>` replaced by those of the place."""
+    """With `<account>`, `<region>`, `<partition>` and `<domain>` replaced by those of the place."""
     if isinstance(value, str):
-        return value.replace("<account>", place.account_id).replace("<region>", place.region).replace("<partition>", partition_of(place))
+        value = value.replace("<account>", place.account_id).replace("<region>", place.region)
+        return value.replace("<partition>", partition_of(place)).replace("<domain>", domain_of(place))
     if isinstance(value, Mapping):
         return {_filled(key, place): _filled(inner, place) for key, inner in value.items()}
     if isinstance(value, list):

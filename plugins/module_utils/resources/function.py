@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
-    from botocore.exceptions import ClientError, WaiterError
+    from botocore.exceptions import ClientError
 
 from ansible_collections.amazon.aws.plugins.module_utils.waiter import BaseWaiterFactory, custom_waiter_config
 
@@ -64,6 +64,7 @@ class Function(Kind):
         super().__init__(place, name, wanted)
         self._zip = packed(Path(wanted.pop("code"))) if "code" in wanted else b""
         if self._zip:
+            wanted["environment"] = {name: str(value) for name, value in wanted["environment"].items()}
             wanted["code"] = base64.b64encode(hashlib.sha256(self._zip).digest()).decode()
 
     def look(self) -> State | None:
@@ -117,8 +118,9 @@ class Function(Kind):
                 FunctionName=self._name, Code={"ZipFile": self._zip}, Description="Made by fleet.ssm", **configuration,
                 WaiterConfig=custom_waiter_config(_WAIT_SECONDS, default_pause=3),
             )  # fmt: skip
-        except WaiterError as error:
-            refused = ClientError(error.last_response, "CreateFunction") if error.last_response.get("Error") else error
+        except Exception as error:
+            answer = getattr(error, "last_response", None)  # of a waiter that gave up
+            refused = ClientError(answer, "CreateFunction") if isinstance(answer, dict) and answer.get("Error") else error
             raise self._place.clients.explain(self._place.region, "lambda:CreateFunction", refused) from error
         self._wait("function_active_v2")
 

@@ -76,3 +76,8 @@ def text(value: Any) -> str:
 def partition_of(place: Place) -> str:
     """The part of AWS that a region belongs to."""
     return "aws-cn" if place.region.startswith("cn-") else "aws-us-gov" if place.region.startswith("us-gov-") else "aws"
+
+
+def domain_of(place: Place) -> str:
+    """What the names of its services end in."""
+    return "amazonaws.com.cn" if place.region.startswith("cn-") else "amazonaws.com"

@@ -166,7 +166,8 @@ class PlaceRun:
         targets: dict[str, Any] = {"Targets": self._targets.to_api()} if ids is None else {"InstanceIds": list(ids)}
         mark = Mark.of(self._request.run_id, attempt, self._targets.texts() if ids is None else ids)
         try:
-            answer = self._send(mark, self._request.to_api(mark, targets, self._window))
+            request = self._request.in_place(lambda: self.place.account_id, self.place.region)
+            answer = self._send(mark, request.to_api(mark, targets, self._window))
         except (CollectError, Stopped):
             self._queue.appendleft((attempt, ids))
             raise

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..accounts import OptionError
@@ -36,6 +36,15 @@ class Request:
     max_concurrency: str = "50"
     max_errors: str = "100%"
     more: Mapping[str, Any] = field(default_factory=dict)  #: outputs and notification, as SendCommand has them
+
+    def in_place(self, account_id: Callable[[], str], region: str) -> Request:
+        """With ``<account>`` and ``<region>`` in the folder of outputs filled in. :param account_id: asked only if it is needed."""
+        folder = str(self.more.get("OutputS3KeyPrefix", ""))
+        if "<" not in folder:
+            return self
+        if "<account>" in folder:
+            folder = folder.replace("<account>", account_id())
+        return replace(self, more={**self.more, "OutputS3KeyPrefix": folder.replace("<region>", region)})
 
     def to_api(self, mark: Mark, targets: Mapping[str, Any], window: Window) -> dict[str, Any]:
         """The parameters of one call. :param targets: ``InstanceIds`` or ``Targets``."""

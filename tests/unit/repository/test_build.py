@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[3]
 INTENDED = {
     "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "changelogs", "docs", "extensions", "meta", "playbooks", "plugins",
-    "requirements.txt",
+    "requirements.txt", "roles",
 }  # fmt: skip
 
 

@@ -32,12 +32,13 @@ class Delivery:
         # Topics and queues that are FIFO forget a message that was sent twice within five minutes.
         name = "/".join(message[name] for name in ("account_id", "region", "command_id", "instance_id"))
         fifo = {"MessageGroupId": message["command_id"], "MessageDeduplicationId": hashlib.sha256(name.encode()).hexdigest()}
-        if self._queue:
-            self._sqs.send_message(QueueUrl=self._queue, MessageBody=text, MessageAttributes=kinds, **(fifo if self._queue.endswith(".fifo") else {}))
-        if self._topic:
-            self._sns.publish(TopicArn=self._topic, Message=text, MessageAttributes=kinds, **(fifo if self._topic.endswith(".fifo") else {}))
+        # In the order in which they may fail: what was told already is told again after a failure of one that follows.
         if self._url:
             self._post(self._url, text.encode())
+        if self._topic:
+            self._sns.publish(TopicArn=self._topic, Message=text, MessageAttributes=kinds, **(fifo if self._topic.endswith(".fifo") else {}))
+        if self._queue:
+            self._sqs.send_message(QueueUrl=self._queue, MessageBody=text, MessageAttributes=kinds, **(fifo if self._queue.endswith(".fifo") else {}))
 
     def _post(self, url: str, body: bytes) -> None:
         headers = {"Content-Type": "application/json"}

@@ -72,6 +72,8 @@ class Completions:
         writer = event.writer.rpartition(":")[2]
         if _NODE.fullmatch(writer) and writer != output.node_id:  # sessions of nodes have their ids as names
             return f"forged by {writer}"
+        if self._relay is None and output.region and self._memory.told(_name(output.account, output.region, output.command_id, output.node_id)):
+            return "told before"  # without a call of an API that is made for few
         found = self._find(event)
         if found is None:
             if time.time() - event.written < self._settle:

@@ -44,7 +44,7 @@ class Memory:
         etag = self._claim(key, time.time() + seconds)
         try:
             yield
-        except BaseException:
+        except Exception:
             self._write(key, {"told": False, "until": 0}, IfMatch=etag)  # for whoever tries next
             raise
         self._write(key, {"told": True, "message": message}, IfMatch=etag)
