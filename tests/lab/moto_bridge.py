@@ -256,6 +256,8 @@ def show_association(account: str, region: str, association: Any) -> None:
 def key_arn(account: str, region: str, key: str) -> str:
     """The ARN of a KMS key by its id or alias, as ARNs too: the one that IAM looks at."""
     backend = kms_backends[account][region]
+    if ":alias/" in f":{key}" and backend.get_key_id_from_alias(backend.get_alias_name(key)) is None:
+        return key
     found = backend.any_id_to_key_id(key)
     return str(backend.keys[found].arn) if found in backend.keys else key
 

@@ -16,28 +16,23 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.controller import Controller, Run
+from tests.integration.controller import REPOSITORY, Controller, Run
+from tests.integration.test_policies import policy, without
 from tests.lab import Lab
 
 HUB, OTHER = "111111111111", "222222222222"
 HOME = "eu-central-1"
 BUCKET, NAME = "company-outputs", "fleet-ssm-outputs"
-VARIABLES: dict[str, Any] = {
-    "output_store_bucket": BUCKET,
-    "output_store_region": HOME,
-    "output_store_accounts": [{"name": "hub"}, {"name": "other", "role_arn": f"arn:aws:iam::{OTHER}:role/FleetOperator"}],
-    "output_store_regions": [HOME, "us-east-1"],
-    "output_store_account_ids": [HUB, OTHER],
-    "output_store_settle_seconds": 1,
-}
+PLAYBOOKS = REPOSITORY / "playbooks"
+"""Its examples are what is tested: their variables name the lab's accounts and regions."""
 
 
 @pytest.fixture(scope="module")
 def company() -> Iterator[Lab]:
     scripts = [{"pattern": "Get-HotFix", "stdout": "KB5031364\r\n"}, {"pattern": ".", "stderr": "not known\r\n", "rc": 1}]
     nodes: list[dict[str, Any]] = [
-        {"name": "web-1", "account": HUB, "region": HOME},
-        {"name": "web-2", "account": OTHER, "region": "us-east-1"},
+        {"name": "web-1", "account": HUB, "region": HOME, "tags": {"Role": "web"}},
+        {"name": "web-2", "account": OTHER, "region": "us-east-1", "tags": {"Role": "web"}},
         {"name": "win-1", "account": OTHER, "region": HOME, "kind": "windows", "options": {"scripts": scripts}},
     ]
     with Lab(nodes) as lab:
@@ -54,8 +49,11 @@ class Store:
         self._queue = ""
 
     def role(self, *arguments: str, **variables: Any) -> Run:
-        play = {"hosts": "localhost", "gather_facts": False, "roles": ["fleet.ssm.output_store"], "vars": {**VARIABLES, **variables}}
-        return self._controller.playbook([play], *arguments)
+        return self.playbook("output_store.yml", *arguments, output_store_settle_seconds=1, **variables)
+
+    def playbook(self, name: str, *arguments: str, **variables: Any) -> Run:
+        words = ["-i", str(self._controller.inventory), str(PLAYBOOKS / name), "--extra-vars", json.dumps(variables), *arguments]
+        return Run.of(self._controller.start("ansible-playbook", *words))
 
     def actions(self, run: Run) -> list[str]:
         """What was done, or would be, to each resource in each place."""
@@ -173,6 +171,30 @@ def test_each_node_is_told_of_once_with_where_its_outputs_are(store: Store) -> N
         for stream, expected in (("stdout", out), ("stderr", err)):
             uri = f"https://s3.{HOME}.amazonaws.com/{BUCKET}/{where}/{stream}" if expected else None
             assert message[f"{stream}_uri"] == uri and (f"{where}/{stream}" in store.objects()) is expected
+
+
+def test_a_playbook_starts_a_command_and_hears_of_its_end(store: Store) -> None:
+    _node, other = store.run("win-1", "Get-HotFix")  # whose message is not for this playbook
+    run = store.playbook("run_with_call_back.yml", run_commands=["echo hello"]).check()
+    ended = run.result("Hear of its end on each node")
+    assert ended["missing"] == 0 and {entry["instance_id"] for entry in ended["completions"]} == {store.lab.node(name).node_id for name in ("web-1", "web-2")}
+    assert all(entry["rc"] == 0 and entry["stdout_uri"].endswith("/stdout") for entry in ended["completions"])
+    assert [message["command_id"] for message in store.messages(20)] == [other]
+
+
+def test_nodes_write_with_the_nodes_policies_and_not_without(store: Store) -> None:
+    node = store.lab.node("web-1")
+    try:
+        for less in ("", "s3:PutObject", "s3:PutObjectAcl"):
+            store.lab.clear_permissions()
+            for name in ("node", "output-store-node"):
+                store.lab.policy(without(policy(name), less), principal=f"*/FleetNode/{node.node_id}")
+            _node, command_id = store.run("web-1", "echo hello")
+            (message,) = store.messages(20)
+            assert (message["command_id"], message["rc"]) == (command_id, 0)
+            assert any(command_id in key and key.endswith("/stdout") for key in store.objects()) is (not less)
+    finally:
+        store.lab.clear_permissions()
 
 
 def test_a_lost_event_is_made_good_by_the_object(store: Store) -> None:
