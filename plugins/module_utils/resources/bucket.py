@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ..scope import Place
 from .key import NO_KEY
 from .kind import Kind, State, absent_if, document, text
@@ -29,7 +31,10 @@ class Bucket(Kind):
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         super().__init__(place, name, wanted)
-        self._purge = bool(wanted.pop("purge", False))
+        # Templates of older versions of Ansible make text of numbers, booleans and null.
+        self._purge = bool(boolean(wanted.pop("purge", False)))
+        wanted["key"] = wanted.get("key") or None
+        wanted["expire"] = {prefix: int(days) for prefix, days in (wanted.get("expire") or {}).items()}
         self._wanted = wanted
 
     def look(self) -> State | None:

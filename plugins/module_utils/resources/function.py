@@ -64,6 +64,7 @@ class Function(Kind):
         super().__init__(place, name, wanted)
         self._zip = packed(Path(wanted.pop("code"))) if "code" in wanted else b""
         if self._zip:
+            wanted["timeout"], wanted["memory"] = int(wanted["timeout"]), int(wanted["memory"])
             wanted["environment"] = {name: str(value) for name, value in wanted["environment"].items()}
             wanted["code"] = base64.b64encode(hashlib.sha256(self._zip).digest()).decode()
 
