@@ -34,7 +34,12 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
             "DisassociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation",
         }
     ),
-    "iam": frozenset({"AttachRolePolicy", "GetInstanceProfile", "ListAttachedRolePolicies", "ListInstanceProfilesForRole"}),
+    "iam": frozenset(
+        {
+            "AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetInstanceProfile", "GetRole", "GetRolePolicy",
+            "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "PutRolePolicy", "UpdateAssumeRolePolicy",
+        }
+    ),
     "ssm": frozenset(
         {
             "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",

@@ -54,19 +54,22 @@ options:
       properties:
         description:
           - What it is like. C(<account>), C(<region>), C(<partition>) and C(<domain>) in text are those of the place.
-          - B(bucket) has C(ownership), C(key) (of KMS, an ARN or alias, or null), C(policy), C(expire) (days by prefix) and C(purge).
+          - B(bucket) has C(ownership), C(policy), C(expire) (days by prefix), and if need be C(key) (of KMS, an ARN or alias) and C(purge).
           - B(bucket_notifications) has C(function) and C(suffixes).
           - B(event_bus) has C(policy).
           - B(event_rule) has C(pattern), C(target), and if need be C(bus) and C(role).
           - B(function) has C(code) (a folder on the controller), C(role), C(handler), C(runtime), C(timeout), C(memory), C(environment),
             C(callers) and C(failures).
           - B(key) has C(policy); the name is that of its alias. It stays with V(absent), since what it has encrypted would be lost.
-          - B(queue) has C(retention), C(visibility) and C(policy).
+          - B(queue) has, if need be, C(retention), C(visibility) and C(policy).
           - B(role) has C(trust) and C(policy).
         type: dict
         default: {}
 notes:
-  - The permissions that it needs are in C(docs/policies/output-store-admin.json) and C(docs/policies/output-store-member-admin.json).
+  - Needs the actions by which each kind is looked at and made; its errors name the one that is missing. In accounts that have rules and roles alone
+    these are C(iam:GetRole), C(iam:GetRolePolicy), C(iam:CreateRole), C(iam:PutRolePolicy), C(iam:UpdateAssumeRolePolicy), C(iam:DeleteRolePolicy),
+    C(iam:DeleteRole), C(iam:PassRole), C(events:DescribeRule), C(events:ListTargetsByRule), C(events:PutRule), C(events:PutTargets),
+    C(events:RemoveTargets) and C(events:DeleteRule).
 seealso:
   - plugin: fleet.ssm.output_store
     plugin_type: role
@@ -125,7 +128,7 @@ from typing import Any, NoReturn
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
-from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import KINDS, Resource, resources_of
+from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import KINDS, Resource, check, resources_of
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
 
 
@@ -150,6 +153,8 @@ def main() -> NoReturn:
     params = module.params
     absent = params["state"] == "absent"
     try:
+        if not absent:
+            check(params["resources"])
         opened = open_places(read_accounts(params), make_pool(params, "output_store_resources"), params["max_workers"])
         if opened.errors:
             fail(module, opened.errors, "Nothing was changed.")

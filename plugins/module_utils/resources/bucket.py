@@ -27,6 +27,8 @@ class Bucket(Kind):
     Public access is always blocked. Objects that are overwritten are gone.
     """
 
+    needs = ("ownership", "policy", "expire")
+    takes = ("key", "purge")
     documents = frozenset({"policy"})
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
@@ -130,6 +132,8 @@ class Notifications(Kind):
 
     Notifications of others stay.
     """
+
+    needs = ("function", "suffixes")
 
     def look(self) -> State | None:
         found = absent_if(_NOT_THERE, lambda: self._call("GetBucketNotificationConfiguration"))

@@ -106,6 +106,18 @@ def resources_of(entries: Sequence[Mapping[str, Any]], places: Iterable[Place]) 
     return found
 
 
+def check(entries: Sequence[Mapping[str, Any]]) -> None:
+    """:raises OptionError: for a resource that lacks a property, or has one that its kind does not know."""
+    for entry in entries:
+        kind, given = KINDS[entry["kind"]], entry.get("properties") or {}
+        missing = [name for name in kind.needs if name not in given]
+        unknown = [name for name in given if name not in (*kind.needs, *kind.takes)]
+        if missing:
+            raise OptionError(f"{entry['kind']} {entry['name']} needs the properties {', '.join(missing)}.")
+        if unknown:
+            raise OptionError(f"{entry['kind']} {entry['name']} has no property {', '.join(unknown)}; it takes {', '.join((*kind.needs, *kind.takes))}.")
+
+
 def _filled(value: Any, place: Place) -> Any:
     """With `<account>`, `<region>`, `<partition>` and `<domain>` replaced by those of the place."""
     if isinstance(value, str):

@@ -15,6 +15,7 @@ _NOT_THERE = ("ResourceNotFoundException",)
 class EventBus(Kind):
     """Properties: `policy`, a document that says who may put events on it."""
 
+    needs = ("policy",)
     documents = frozenset({"policy"})
 
     def look(self) -> State | None:
@@ -36,6 +37,8 @@ class EventBus(Kind):
 class Rule(Kind):
     """Properties: `pattern`, a document; `target`, an ARN; `bus` (the default one if not given) and `role`, by which the target is reached."""
 
+    needs = ("pattern", "target")
+    takes = ("bus", "role")
     documents = frozenset({"pattern"})
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:

@@ -60,6 +60,8 @@ class Function(Kind):
     `callers`, by their names `service` and `source` (an ARN) and `account`; `failures`, the ARN of a queue.
     """
 
+    needs = ("code", "role", "handler", "runtime", "timeout", "memory", "environment", "callers", "failures")
+
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         super().__init__(place, name, wanted)
         self._zip = packed(Path(wanted.pop("code"))) if "code" in wanted else b""

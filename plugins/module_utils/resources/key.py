@@ -14,6 +14,7 @@ NO_KEY = ("NotFoundException",)
 class Key(Kind):
     """Properties: `policy`. The name is the alias's, without ``alias/``. It is renewed every year by KMS."""
 
+    needs = ("policy",)
     documents = frozenset({"policy"})
 
     def look(self) -> State | None:

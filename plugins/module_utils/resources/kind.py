@@ -20,6 +20,8 @@ class Kind:
     """One resource in one place. Properties that the task does not give are left alone."""
 
     regional = True  #: False: the account has it once, whatever the region
+    needs: tuple[str, ...] = ()  #: properties that it must have
+    takes: tuple[str, ...] = ()  #: others that it may have
     documents: frozenset[str] = frozenset()  #: properties that are policies or patterns
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:

@@ -19,6 +19,7 @@ class Queue(Kind):
     A queue whose name ends in ``.fifo`` is one.
     """
 
+    takes = ("retention", "visibility", "policy")
     documents = frozenset({"policy"})
 
     def look(self) -> State | None:

@@ -15,6 +15,7 @@ _NOT_THERE = ("NoSuchEntity",)
 class Role(Kind):
     """Properties: `trust` and `policy`, documents."""
 
+    needs = ("trust", "policy")
     regional = False
     documents = frozenset({"trust", "policy"})
 
