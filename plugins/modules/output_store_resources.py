@@ -71,8 +71,7 @@ notes:
     C(iam:DeleteRole), C(iam:PassRole), C(events:DescribeRule), C(events:ListTargetsByRule), C(events:PutRule), C(events:PutTargets),
     C(events:RemoveTargets) and C(events:DeleteRule).
 seealso:
-  - plugin: fleet.ssm.output_store
-    plugin_type: role
+  - module: fleet.ssm.completions
 """
 
 EXAMPLES = r"""

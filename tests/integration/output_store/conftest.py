@@ -7,10 +7,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
+
+from tests.integration.output_store.called import BUCKET, OTHER, RELAY, Store
+from tests.lab import Lab
 
 
 class Receiver:
@@ -46,3 +50,27 @@ def receiver() -> Iterator[Receiver]:
     yield made
     made.server.shutdown()
     made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Lab]:
+    """Nodes that answer by themselves, in two accounts."""
+    nodes: list[dict[str, Any]] = [
+        {"name": "good", "options": {"stdout": "hello\n"}},
+        {"name": "bad", "options": {"failing": 1.0, "code": 7, "stderr": "no\n"}},
+        {"name": "slow", "options": {"seconds": 4.0, "stdout": "late\n"}},
+        {"name": "silent", "options": {"silent": 1.0}},
+        {"name": "far", "account": OTHER, "region": "us-east-1", "hybrid": True},
+    ]
+    with Lab([{"kind": "simulated", **node} for node in nodes], settings={"invocation_delay": 0.0}) as lab:
+        s3, sqs = lab.client("s3"), lab.client("sqs")
+        for bucket in (BUCKET, RELAY):
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": lab.region})
+        sqs.create_queue(QueueName="told")
+        yield lab
+
+
+@pytest.fixture
+def store(small: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
+    yield lambda **environment: Store(small, monkeypatch, **environment)
+    small.clear_permissions()

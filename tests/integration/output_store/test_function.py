@@ -8,112 +8,17 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from completions import main
-from completions.events import INVOCATION
 from completions.main import NotYet
 from completions.memory import Memory, Told
 
+from tests.integration.output_store.called import BUCKET, OTHER, RELAY, ROLE, Store, ended, status
 from tests.lab import Lab
-
-BUCKET, RELAY, ROLE = "outputs", "restricted", "FleetOperator"
-OTHER = "222222222222"
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[Lab]:
-    """Nodes that answer by themselves, in two accounts."""
-    nodes: list[dict[str, Any]] = [
-        {"name": "good", "options": {"stdout": "hello\n"}},
-        {"name": "bad", "options": {"failing": 1.0, "code": 7, "stderr": "no\n"}},
-        {"name": "slow", "options": {"seconds": 4.0, "stdout": "late\n"}},
-        {"name": "silent", "options": {"silent": 1.0}},
-        {"name": "far", "account": OTHER, "region": "us-east-1", "hybrid": True},
-    ]
-    with Lab([{"kind": "simulated", **node} for node in nodes], settings={"invocation_delay": 0.0}) as lab:
-        s3, sqs = lab.client("s3"), lab.client("sqs")
-        for bucket in (BUCKET, RELAY):
-            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": lab.region})
-        sqs.create_queue(QueueName="told")
-        yield lab
-
-
-def ended(ssm: Any, command_id: str) -> None:
-    """Wait for a command's end."""
-    deadline = time.monotonic() + 10
-    while ssm.list_commands(CommandId=command_id)["Commands"][0]["Status"] in ("Pending", "InProgress"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-class Context:
-    """Lambda's second argument."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 5_000
-
-
-class Store:
-    """The function with an environment, and what it tells."""
-
-    def __init__(self, lab: Lab, patch: pytest.MonkeyPatch, **environment: str) -> None:
-        self.lab = lab
-        self.s3, self._sqs = lab.client("s3"), lab.client("sqs")
-        self._queue = self._sqs.get_queue_url(QueueName="told")["QueueUrl"]
-        variables = {
-            "BUCKET": BUCKET, "REGIONS": ",".join(lab.regions), "ROLE_NAME": ROLE, "SETTLE_SECONDS": "0", "QUEUE_URL": self._queue,
-            **environment,
-        }  # fmt: skip
-        for name, value in {**lab.env(), **variables}.items():
-            patch.setenv(name, value)
-        patch.setattr(main, "_completions", None)
-        patch.setattr(boto3, "DEFAULT_SESSION", None)
-
-    def call(self, event: dict[str, Any]) -> dict[str, Any]:
-        return main.handler(event, Context())
-
-    def told(self) -> list[dict[str, Any]]:
-        """The messages since the last look."""
-        found = []
-        while messages := self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                found.append(json.loads(message["Body"]))
-                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        return found
-
-    def send(self, name: str, wait: bool = True, **options: Any) -> tuple[Any, str]:
-        """A node and the id of a command that has ended on it."""
-        node = self.lab.node(name)
-        ssm = self.lab.client("ssm", account=node.account, region=node.region)
-        given = {"DocumentName": "AWS-RunShellScript", "Parameters": {"commands": ["true"]}, **options}
-        sent = ssm.send_command(InstanceIds=[node.node_id], OutputS3BucketName=BUCKET, OutputS3KeyPrefix=f"{node.account}/{node.region}", **given)
-        command_id = sent["Command"]["CommandId"]
-        if wait:
-            ended(ssm, command_id)
-        return node, command_id
-
-    def put(self, node: Any, command_id: str, stream: str = "stdout", body: bytes = b"hello\n") -> str:
-        """An output as the agent writes it; its key."""
-        key = f"{node.account}/{node.region}/{command_id}/{node.node_id}/awsrunShellScript/0.awsrunShellScript/{stream}"
-        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
-        return key
-
-
-@pytest.fixture
-def store(small: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
-    yield lambda **environment: Store(small, monkeypatch, **environment)
-    small.clear_permissions()
-
-
-def status(node: Any, command_id: str, word: str = "Success") -> dict[str, Any]:
-    detail = {"command-id": command_id, "instance-id": node.node_id, "status": word, "document-name": "AWS-RunShellScript"}
-    return {"detail-type": INVOCATION, "source": "aws.ssm", "account": node.account, "region": node.region, "detail": detail}
 
 
 def written(key: str, writer: str = "", age: float = 0.0) -> dict[str, Any]:

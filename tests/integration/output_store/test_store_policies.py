@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.output_store.test_function import ROLE, Store, two_steps
-from tests.integration.output_store.test_function import small as small
-from tests.integration.output_store.test_function import status as status
-from tests.integration.output_store.test_function import store as store
+from tests.integration.output_store.called import ROLE, Store, status
+from tests.integration.output_store.test_function import two_steps
 from tests.integration.test_policies import OPERATOR, actions, policy, without
 
 _NAMES = {

@@ -20,8 +20,8 @@ def dry_run(*targets: str) -> str:
 
 
 def selections(*targets: str) -> list[list[str]]:
-    """What each pytest that ``make`` would run for these targets selects: all from its marker on."""
-    commands = [shlex.split(line) for line in dry_run(*targets).splitlines() if line.startswith("pytest ")]
+    """What each pytest that ``make`` would run for these targets selects: all from its marker on. What follows a failure is not looked at."""
+    commands = [shlex.split(line.partition(" || ")[0]) for line in dry_run(*targets).splitlines() if line.startswith("pytest ")]
     return [[word for word in command[command.index("-m") :] if not word.startswith("--junit-xml")] for command in commands]
 
 
