@@ -21,7 +21,7 @@ def transfer() -> None:
         headers.setdefault("Content-Type", "")
         source.seek(0)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, source, headers, method=method), timeout=60) as answer:
+        with urllib.request.build_opener().open(urllib.request.Request(url, source, headers, method=method), timeout=60) as answer:
             if method == "GET":
                 with open(path, "wb") as sink:
                     shutil.copyfileobj(answer, sink)
