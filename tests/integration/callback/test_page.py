@@ -18,7 +18,7 @@ from tests.sample_run import write_sample
 def browser() -> Iterator[Browser]:
     program = find_chromium()
     if program is None:
-        pytest.skip("there is no Chromium here (Debian package chromium)")
+        pytest.fail("no Chromium looks at the page: install the Debian package chromium")
     with Browser(program) as running:
         yield running
 
