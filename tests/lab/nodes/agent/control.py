@@ -38,7 +38,7 @@ from .message import (
 from .plugin import Result
 from .service import Service, ServiceError
 from .signing import Credentials
-from .waiting import readable
+from .waiting import readable, reaped
 from .websocket import WebSocket, WebSocketClosed
 from .worker import living_sessions, start_worker, take_result
 
@@ -229,7 +229,7 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     async def _until_complete(self, session_id: str, pid: int) -> None:
-        await _ended(pid)
+        await reaped(pid)
         del self._workers[session_id]
         result = take_result(self._config, session_id)
         event = self._acknowledged[session_id] = asyncio.Event()
@@ -267,20 +267,6 @@ class Agent:
         body = json.dumps(payload, separators=(",", ":")).encode()
         self._channel.send(pack(AGENT_TASK_COMPLETE, body, flags=0, message_id=message_id))
         self._flush()
-
-
-async def _ended(pid: int) -> None:
-    """Until a process has ended, be it ours or one that an earlier agent left."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await readable(descriptor)
-    finally:
-        os.close(descriptor)
-    with contextlib.suppress(ChildProcessError):  # not ours: init reaps it
-        os.waitpid(pid, 0)
 
 
 def _os_release() -> dict[str, str]:

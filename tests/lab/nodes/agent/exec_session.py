@@ -80,7 +80,7 @@ class MergedExecSession(ExecSession):
             return await self.failed_before(error)
         assert self._process is not None
         try:
-            if await self.until_cancelled(asyncio.create_task(ended(self._process))):
+            if await self.until_cancelled(asyncio.create_task(ended(self._process.pid))):
                 self._process.kill()
             await self._send_file(path)
         finally:
@@ -148,7 +148,7 @@ class SeparateExecSession(ExecSession):
     async def _all_sent(self, streams: list[_Stream], process: subprocess.Popen[bytes]) -> None:
         for stream in streams:
             await stream.done.wait()
-        await ended(process)
+        await ended(process.pid)
 
     def _send_exit_code(self, code: int) -> None:
         OutputStream(self.channel, self.cipher, EXIT_CODE).write(b"EXIT_CODE: %d" % code)

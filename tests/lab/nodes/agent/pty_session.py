@@ -45,7 +45,7 @@ class PtySession(Plugin):
             else:
                 await self.channel.drained()
                 self.channel.send_state("Terminating")
-                await ended(self._process)
+                await ended(self._process.pid)
         finally:
             self._close()  # SIGHUP to what still has the terminal
         self._process.wait()

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import subprocess
 
 
 async def readable(descriptor: int) -> None:
@@ -20,16 +20,23 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-async def ended(process: subprocess.Popen[bytes]) -> None:
-    """Until the process has ended; it is not reaped."""
+async def ended(pid: int) -> None:
+    """Until a process has ended; it is not reaped."""
     try:
-        descriptor = os.pidfd_open(process.pid)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
         await readable(descriptor)
     finally:
         os.close(descriptor)
+
+
+async def reaped(pid: int) -> None:
+    """Until a process has ended, be it ours, which is reaped, or one that an earlier agent left, which is init's."""
+    await ended(pid)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import AgentConfig
-from ..waiting import readable
+from ..waiting import readable, reaped
 from .result import FAILED, IN_PROGRESS, SUCCESS_AND_REBOOT, StepResult
 from .store import DocumentState, Store
 from .worker import CANCEL, start_worker
@@ -93,16 +93,7 @@ class Execution:
         """Also reaps it. One that uploads late goes on for a while after its last event."""
         if not self._alive():
             return
-        try:
-            descriptor = os.pidfd_open(self.state.pid)
-        except ProcessLookupError:
-            return
-        try:
-            await readable(descriptor)
-        finally:
-            os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):  # not ours: init reaps it
-            os.waitpid(self.state.pid, os.WNOHANG)
+        await reaped(self.state.pid)
 
     def _read_events(self) -> None:
         """Pass on what is new. The place is noted first: after a crash an event is lost rather than told twice."""
