@@ -53,7 +53,7 @@ notes:
   - With many who wait at the same time, give each a queue of its own that subscribes to a topic, with a filter on the attribute C(command_id).
 seealso:
   - module: fleet.ssm.run_command
-  - module: fleet.ssm.output_store_resources
+  - module: fleet.ssm.account_resources
 """
 
 EXAMPLES = r"""

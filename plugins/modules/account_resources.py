@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: output_store_resources
-short_description: The parts of an output store, in every account and region
+module: account_resources
+short_description: Buckets, queues, roles and other parts of a fleet's setup, in every account and region
 version_added: 0.1.0
 author:
   - The fleet.ssm maintainers (@fleet-ssm)
 description:
-  - Makes, changes and removes the buckets, queues, buses, rules, roles and functions of which the role P(fleet.ssm.output_store#role) consists.
+  - Makes, changes and removes the resources of AWS of which the roles of this collection consist, such as P(fleet.ssm.output_store#role).
   - Other than with a task for each of them, check mode is right on the first run, when nothing is there yet, and all accounts and regions are
     done side by side.
   - Looks at everything before it changes anything, so that an account that refuses stops the task before.
@@ -76,7 +76,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Send the end of every command to a bus, from two accounts and two regions
-  fleet.ssm.output_store_resources:
+  fleet.ssm.account_resources:
     regions: [eu-central-1, us-east-1]
     accounts:
       - name: production
@@ -154,7 +154,7 @@ def main() -> NoReturn:
     try:
         if not absent:
             check(params["resources"])
-        opened = open_places(read_accounts(params), make_pool(params, "output_store_resources"), params["max_workers"])
+        opened = open_places(read_accounts(params), make_pool(params, "account_resources"), params["max_workers"])
         if opened.errors:
             fail(module, opened.errors, "Nothing was changed.")
         by_place = resources_of(params["resources"], opened.places)
