@@ -66,6 +66,7 @@ USES = {
 }
 
 
+@pytest.mark.slow
 def test_the_platform_team_gives_instances_their_role(local: Local) -> None:
     local.lab.reset_requests()
     for chosen in (ATTACH, REPLACE, USES["ec2:DisassociateIamInstanceProfile"], AUGMENT):

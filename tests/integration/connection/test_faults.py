@@ -63,7 +63,7 @@ WHOLE = (0, b"1\n2\n3\n4\n5\n6\n7\n8\ndone\n", b"")
 # The run goes on
 
 
-@pytest.mark.parametrize("side", ["client", "agent"])
+@pytest.mark.parametrize("side", [pytest.param("client", marks=pytest.mark.slow), "agent"])
 def test_websocket_cut(lab: Lab, connect: Connect, node: LabNode, side: str) -> None:
     mark = f"cut-{side}"
     connection = connect(node.name)
@@ -75,7 +75,7 @@ def test_websocket_cut(lab: Lab, connect: Connect, node: LabNode, side: str) -> 
     assert runs(node, mark) == 1
 
 
-@pytest.mark.parametrize("side", ["client", "agent"])
+@pytest.mark.parametrize("side", [pytest.param("client", marks=pytest.mark.slow), "agent"])
 def test_websocket_cut_in_much_output(lab: Lab, connect: Connect, node: LabNode, side: str) -> None:
     """What was under way comes by another session: an agent sends it again itself, but at 10 KB/s."""
     digest = node.run("[ -e /tmp/much ] || head -c 20000000 /dev/urandom > /tmp/much; chmod 644 /tmp/much; sha256sum < /tmp/much").stdout.split()[0]
@@ -129,6 +129,7 @@ def test_a_command_given_while_the_network_is_away(lab: Lab, own_connect: Connec
     assert connections[1].execute("echo there") == (0, b"there\n", b"")
 
 
+@pytest.mark.slow
 @by_both_later
 def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> None:
     """The time-out is for silence of the channel, not for how long a command takes or is silent."""
@@ -147,6 +148,7 @@ def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None
     assert {host: result["stdout"] for _unused, host, result in run.tasks()} == {name: name for name in names}
 
 
+@pytest.mark.slow
 @by_both_later
 def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) -> None:
     there = next(node for node in lab.nodes() if node.account != lab.account)
@@ -161,6 +163,7 @@ def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) 
 # The outcome is unknown, and said so
 
 
+@pytest.mark.slow
 def test_node_that_crashes_in_mid_command(connect: Connect, node: LabNode) -> None:
     connection = connect(node.name, ansible_ssm_timeout=10)
     connection.execute("true")
@@ -224,6 +227,7 @@ def test_nodes_that_cannot_be_reached(lab: Lab, controller: Controller, state: s
             node.terminate()
 
 
+@pytest.mark.slow
 def test_many_dead_hosts_at_once(lab: Lab, own_controller: Controller) -> None:
     nodes = lab.add(*({"name": f"dead-{number}", "kind": "process", "state": "stopped"} for number in range(8)))
     try:
@@ -234,7 +238,8 @@ def test_many_dead_hosts_at_once(lab: Lab, own_controller: Controller) -> None:
             node.terminate()
 
 
-@pytest.mark.parametrize("kind", [refusing_endpoint, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (black_hole, silent_endpoint))])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [refusing_endpoint, black_hole, silent_endpoint])
 def test_an_endpoint_that_is_out_of_reach(lab: Lab, own_controller: Controller, kind: Callable[[], AbstractContextManager[str]]) -> None:
     with kind() as url:
         variables = [{**connection_variables(lab, name), "ansible_ssm_endpoint_url": url} for name in ("web-1", "web-2", "db-1")]
@@ -284,6 +289,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_control_persist_ends_mux_and_sessions(lab: Lab, own_controller: Controller) -> None:
     before = open_ids(lab)
     own_controller.hosts({"web-1": connection_variables(lab, "web-1")}, ansible_ssm_control_persist=2)
@@ -300,6 +306,7 @@ def test_openings_that_fail_leave_no_session(lab: Lab, own_controller: Controlle
     wait_for(lambda: open_ids(lab) <= before, 10, "the session of another user than wanted stays open")
 
 
+@pytest.mark.slow
 def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_controller: Controller) -> None:
     """What AWS was just starting is terminated; the run goes on by another mux."""
     before, ended = open_ids(lab), len(lab.sessions(active=False))
@@ -354,6 +361,7 @@ def test_output_without_end_can_be_cancelled(lab: Lab, controller: Controller) -
     wait_for(lambda: node.run("pgrep -f '[f]leet-endless' || true").stdout == "", 15, "the command goes on")
 
 
+@pytest.mark.slow
 def test_reset_does_not_kill_another_workers_command(lab: Lab, controller: Controller) -> None:
     variables = connection_variables(lab, "web-1")
     controller.hosts({"one": variables, "two": variables}, ansible_python_interpreter="/usr/bin/python3")
@@ -371,7 +379,7 @@ def test_reset_does_not_kill_another_workers_command(lab: Lab, controller: Contr
 # Under lasting harm
 
 
-@pytest.mark.parametrize("tasks", [pytest.param(20, id="20-tasks"), pytest.param(2000, id="2000-tasks", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("tasks", [pytest.param(12, id="12-tasks"), pytest.param(2000, id="2000-tasks", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_tasks_under_loss_cuts_and_throttling(lab: Lab, own_controller: Controller, tasks: int) -> None:
     """Two in a hundred frames are lost each way, websockets are cut, the API is throttled: each task runs once, and says the truth."""
     names = [node.name for node in lab.nodes() if node.kind in ("process", "agent") and node.status == "running"]

@@ -44,6 +44,7 @@ def test_many_forks_that_start_at_once_share_one_mux(lab: Lab, own_controller: C
     assert len(lab.sessions(active=True)) - before <= 2 * len(nodes), "names of one node share its sessions"
 
 
+@pytest.mark.slow
 def test_idle_sessions_used_least_recently_make_room(lab: Lab, own_controller: Controller, ids: dict[str, str]) -> None:
     own_controller.hosts({name: connection_variables(lab, name) for name in ids}, ansible_ssm_max_sessions=2)
 
@@ -60,6 +61,7 @@ def test_idle_sessions_used_least_recently_make_room(lab: Lab, own_controller: C
     assert connected(own_controller, ids) == {"web-2", "db-1"}
 
 
+@pytest.mark.slow
 def test_nodes_in_use_are_not_left_for_a_limit(lab: Lab, own_controller: Controller, ids: dict[str, str]) -> None:
     own_controller.hosts({name: connection_variables(lab, name) for name in ids}, ansible_ssm_max_sessions=1)
     run = own_controller.tasks({"name": "who", "ansible.builtin.raw": "sleep 3; hostname"}, arguments=("--forks", "3"))

@@ -165,6 +165,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_named(lab: Lab, own_connect: Connect
 # The second session
 
 
+@pytest.mark.slow
 def test_a_second_session_that_cannot_be_had_at_once_is_tried_again(lab: Lab, own_connect: Connect) -> None:
     """While there is work: a node that nobody uses needs none."""
     connection, other = own_connect(), own_connect()

@@ -114,6 +114,7 @@ def test_doctor_on_a_missing_permission(lab: Lab, own_controller: Controller, ac
     assert f"allow the action {action}" in verdict(text)
 
 
+@pytest.mark.slow
 def test_doctor_on_a_node_whose_agent_is_gone(lab: Lab, own_controller: Controller) -> None:
     (node,) = lab.add({"name": "gone", "kind": "process"})
     try:

@@ -82,6 +82,7 @@ def test_reset_connection_gives_new_group_membership(controller: Controller) -> 
     assert run.result("before")["stdout"] != run.result("after")["stdout"] == run.result("again")["stdout"]
 
 
+@pytest.mark.slow
 def test_wait_for_connection(lab: Lab, controller: Controller) -> None:
     (node,) = lab.add({"name": "sleeper"})
     try:
@@ -160,6 +161,7 @@ def spans(run: Run, task: str) -> dict[str, tuple[int, int]]:
     return {host: (began, ended) for host, (began, ended) in found.items()}
 
 
+@pytest.mark.slow
 def test_serial(fleet: Controller) -> None:
     tasks = [{"name": name, "ansible.builtin.raw": SPAN} for name in ("first", "second")]
     run = fleet.tasks(*tasks, serial=2)
@@ -203,6 +205,7 @@ def test_the_audit_trail_says_who_runs_what(lab: Lab, own_controller: Controller
     assert {session["reason"] for session in lab.sessions() if session["session_id"] not in known} == {expected}
 
 
+@pytest.mark.slow
 def test_a_hybrid_node(lab: Lab, controller: Controller) -> None:
     (node,) = lab.add({"name": "on-premises", "hybrid": True, "tags": {"Place": "cellar"}})
     try:

@@ -137,6 +137,7 @@ def test_everyday_tasks_give_the_same(both: Controller) -> None:
     assert "cold" in both.mux("status").stdout
 
 
+@pytest.mark.slow
 def test_facts_are_the_same(both: Controller) -> None:
     tasks = [{"name": "facts", "ansible.builtin.setup": {"gather_subset": ["!all", "min"]}}, {"name": "services", "ansible.builtin.service_facts": {}}]
     cold = both.tasks(*tasks, vars={"ansible_ssm_warm": False}).check()
@@ -147,6 +148,7 @@ def test_facts_are_the_same(both: Controller) -> None:
     assert counts(both)["warm"] == 2
 
 
+@pytest.mark.slow
 def test_become_with_password(both: Controller) -> None:
     variables = {"ansible_become_password": PASSWORD}
     fails = {"name": "fails", "ansible.builtin.shell": "exit 5", "become": True, "vars": variables, "ignore_errors": True}
@@ -159,7 +161,7 @@ def test_become_with_password(both: Controller) -> None:
 
 @pytest.mark.parametrize(
     ("method", "password"),
-    [("sudo", "wrong"), ("su", None), pytest.param("sudo", None, marks=pytest.mark.slow), pytest.param("su", "wrong", marks=pytest.mark.slow)],
+    [("sudo", "wrong"), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("su", None), ("sudo", None), ("su", "wrong")))],
 )
 def test_a_warm_interpreter_does_not_answer_for_a_wrong_password(both: Controller, method: str, password: str | None) -> None:
     right = whoami(become_method=method, vars={"ansible_become_password": PASSWORD})
@@ -177,12 +179,14 @@ def test_a_warm_interpreter_does_not_answer_for_a_wrong_password(both: Controlle
     assert counts(both)["warm"] >= (3 if method == "sudo" else 1)
 
 
+@pytest.mark.slow
 def test_sudo_that_demands_a_terminal(both: Controller) -> None:
     rule = f"Defaults:ssm-user requiretty\\n{ASKS}"
     run = both.tasks(*SETUP, under(rule, {**whoami(vars={"ansible_become_password": PASSWORD}), "loop": [1, 2]})).check()
     assert [item["stdout"] for item in run.result("who")["results"]] == ["root", "root"]
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_cannot_be_kept_is_met_by_cold_runs(both: Controller) -> None:
     """sudo logs what passes: with a password the worker has to begin anew, and is not sent the same way twice."""
     rule = f"Defaults:ssm-user log_output\\n{ASKS}"
@@ -192,6 +196,7 @@ def test_an_interpreter_that_cannot_be_kept_is_met_by_cold_runs(both: Controller
     assert "REPEAT" not in run.stdout
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_what_a_warm_module_started(both: Controller) -> None:
     mark = "fleet-warm-timeout"
     gone = f"for i in 1 2 3 4 5 6 7 8 9 10; do pgrep -f '[s]leep 300; echo {mark}' >/dev/null || exit 0; sleep 1; done; exit 1"
@@ -221,6 +226,7 @@ def test_interrupt_ends_what_a_warm_module_started(both: Controller) -> None:
     assert both.tasks(gone).check().result("look")["rc"] == 1
 
 
+@pytest.mark.slow
 def test_reset_connection_ends_the_interpreters(both: Controller) -> None:
     parent = {"ansible.builtin.shell": "ps -o ppid= -p $(ps -o ppid= -p $PPID) | tr -d ' '"}  # beyond what stands for the shell of a start
     tasks = [{"name": "before", **parent}, {"name": "same", **parent}, {"ansible.builtin.meta": "reset_connection"}, {"name": "after", **parent}]
@@ -231,6 +237,7 @@ def test_reset_connection_ends_the_interpreters(both: Controller) -> None:
     both.tasks(ended).check()
 
 
+@pytest.mark.slow
 def test_a_group_given_by_one_task_is_there_in_the_next(both: Controller) -> None:
     """As with a sudo of its own for each task."""
     groups = {"ansible.builtin.command": "id -Gn", "become": True, "become_user": "fleet-a"}

@@ -132,6 +132,7 @@ def black_hole() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_costs_seconds(config: Path, black_hole: str) -> None:
     """A service of a region, and the STS that botocore itself asks for a profile's role."""
     lost = profile(config, "lost", endpoint_url=black_hole, **KEYS)

@@ -110,6 +110,7 @@ def test_more_than_a_page_of_instances_are_asked_by_id_while_the_next_page_comes
     assert crowd.requests().counts["ssm:DescribeInstanceInformation"] == 6  # and 120 hybrid ones in pages
 
 
+@pytest.mark.slow
 def test_throttling_costs_time_but_no_node(crowd: Lab) -> None:
     with crowd.throttle("ssm:DescribeInstanceInformation", rate=5):
         assert len(names(ask(crowd, Selection(), **HERE))) == 230

@@ -96,6 +96,7 @@ def test_role_that_cannot_be_assumed(fleet: Lab, inventory: Inventory) -> None:
     assert "sts:AssumeRole" in inventory.refuse({"regions": REGIONS, "assume_role_arn": ROLE})
 
 
+@pytest.mark.slow
 def test_external_id(fleet: Lab, inventory: Inventory) -> None:
     role = fleet.create_role(OTHER_ACCOUNT, "Guarded", external_id="sesame")
     account = {"role_arn": role, "regions": ["eu-central-1"]}
@@ -130,6 +131,7 @@ def test_cache_serves_the_second_run_without_any_call(fleet: Lab, inventory: Inv
     assert fleet.requests().counts["sts:AssumeRole"] == 1
 
 
+@pytest.mark.slow
 def test_cache_is_of_one_region_and_identity(fleet: Lab, inventory: Inventory, tmp_path: Path) -> None:
     """Also where botocore finds them out by itself: in variables of its own, or in files."""
     cached = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "cache")}
@@ -285,6 +287,7 @@ def test_keys_of_the_file_go_with_nothing_of_the_environment(fleet: Lab, invento
     assert "needs both 'access_key' and 'secret_key'" in inventory.refuse(half, **other)
 
 
+@pytest.mark.slow
 def test_no_proxy_by_network(fleet: Lab, inventory: Inventory) -> None:
     """As for the connection; botocore by itself knows only names."""
     with fleet.proxy() as proxy:
@@ -297,6 +300,7 @@ def test_no_proxy_by_network(fleet: Lab, inventory: Inventory) -> None:
     assert "HTTPS_PROXY" in inventory.refuse({"regions": ["eu-central-1"]}, HTTP_PROXY="ftp://x")
 
 
+@pytest.mark.slow
 def test_all_regions_and_none(fleet: Lab, inventory: Inventory) -> None:
     found = inventory.list({"regions": ["all"], "max_workers": 4})
     assert found.hosts.keys() >= {"web-1", "web-2"}

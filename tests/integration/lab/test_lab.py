@@ -161,6 +161,7 @@ def foreground(tmp_path: Path) -> Iterator[Foreground]:
         made.up.wait()
 
 
+@pytest.mark.slow
 def test_the_environment_file_is_all_that_a_second_terminal_needs(foreground: Foreground):
     commands = f"""
         . {foreground.folder}/environment.sh
@@ -217,6 +218,7 @@ def test_every_fate_of_a_node_has_a_command(foreground: Foreground):
     assert not foreground.client("ec2").describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])["Reservations"]
 
 
+@pytest.mark.slow
 async def test_calls_connections_and_the_network_are_harmed_by_commands(foreground: Foreground):
     command = foreground.command
     command("fault", "calls", "sts:GetCallerIdentity", "--status", "503", "--count", "1")

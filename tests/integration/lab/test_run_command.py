@@ -117,6 +117,7 @@ def test_a_command_is_cancelled(lab: Lab, ssm: Any, name: str) -> None:
     assert _details(ssm, command_id) == "Cancelled"
 
 
+@pytest.mark.slow
 def test_a_script_that_takes_too_long(lab: Lab, ssm: Any) -> None:
     command_id = _send(lab, ssm, "sleep 30", "instance", Parameters={"executionTimeout": ["5"]})
     assert _finished(lab, ssm, command_id, "instance")["StatusDetails"] == "ExecutionTimedOut"
@@ -152,6 +153,7 @@ def test_a_script_from_a_bucket(lab: Lab, ssm: Any) -> None:
     assert _outcome(found) == ("Success", 0, "hello world\n", "")
 
 
+@pytest.mark.slow
 def test_a_busy_agent_gets_its_commands_again(lab: Lab, ssm: Any) -> None:
     """Five at once, some that wait; what it refuses is Delayed and brought again, and all of it runs once."""
     lab.node("instance").run("rm -f /tmp/count")

@@ -62,6 +62,7 @@ def test_the_collections_own_documents_come_to_every_account_and_region(local: L
     assert not local("document", own=["session"], state="absent", **BOTH)["changed"]
 
 
+@pytest.mark.slow
 def test_versions_of_a_session_document(local: Local) -> None:
     options = {"name": "Fleet-Versions", "document_type": "Session", "region": REGIONS[0]}
     client = local.lab.client("ssm", region=REGIONS[0])

@@ -154,7 +154,7 @@ def test_skip_leaves_other_profiles(local: Local, launch: Launch, group: str, ap
     assert profiles(local.lab, bare, taken) == [NODE, app]
 
 
-@pytest.mark.parametrize("state", ["running", "stopped"])
+@pytest.mark.parametrize("state", ["running", pytest.param("stopped", marks=pytest.mark.slow)])
 def test_replace_puts_it_in_the_place_of_another(local: Local, launch: Launch, group: str, app: str, state: str) -> None:
     (taken,) = launch(profile=app, state=state)
     local.lab.settings(association_seconds=1)
@@ -164,6 +164,7 @@ def test_replace_puts_it_in_the_place_of_another(local: Local, launch: Launch, g
     assert not local(MODULE, **HERE, **by_tag(group), other_profile="replace")["changed"]
 
 
+@pytest.mark.slow
 def test_augment_adds_policies_to_the_role_that_is_there(local: Local, launch: Launch, group: str, app: str) -> None:
     (bare,), taken = launch(), launch(2, profile=app)
     options = {**HERE, **by_tag(group), "other_profile": "augment"}
@@ -178,6 +179,7 @@ def test_augment_adds_policies_to_the_role_that_is_there(local: Local, launch: L
     assert not local(MODULE, **options)["changed"]
 
 
+@pytest.mark.slow
 def test_a_role_that_other_instances_use_is_not_widened_unless_told_so(local: Local, launch: Launch, group: str, app: str) -> None:
     (bare,), (taken,) = launch(), launch(profile=app)
     (far,), (near,) = launch(profile=app, region="us-west-2", group="other"), launch(profile=app, group="other")
@@ -209,6 +211,7 @@ def test_one_account_that_refuses_leaves_the_others(local: Local, launch: Launch
     assert "account two, regions eu-central-1, us-east-1: ec2:DescribeInstances is not allowed" in local.fail(MODULE, **BOTH, **by_tag(group))["msg"]
 
 
+@pytest.mark.slow
 def test_a_profile_that_was_just_made_is_waited_for(local: Local, launch: Launch, group: str) -> None:
     nodes = launch(3)
     local.lab.settings(iam_seconds=7, association_seconds=1)
@@ -221,6 +224,7 @@ def test_a_profile_that_was_just_made_is_waited_for(local: Local, launch: Launch
     assert profiles(local.lab, *nodes) == [f"New-{group}"] * 3
 
 
+@pytest.mark.slow
 def test_ec2_may_know_a_profile_later_than_iam(local: Local, launch: Launch, group: str) -> None:
     nodes = launch(2)
     text = {"code": "InvalidParameterValue", "message": "Value (FleetNode) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"}
@@ -259,6 +263,7 @@ def test_a_lost_answer_is_no_failure(local: Local, launch: Launch, group: str, a
     assert profiles(local.lab, bare, taken) == [None, None]
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_terminated_meanwhile_is_told_and_stops_no_other(local: Local, launch: Launch, group: str) -> None:
     doomed, *others = launch(3)
     local.lab.settings(association_seconds=8)
@@ -288,6 +293,7 @@ def test_instances_that_are_gone_or_unknown_are_told_before_anything_is_changed(
     assert profiles(local.lab, bare) == [None]
 
 
+@pytest.mark.slow
 def test_detaching(local: Local, launch: Launch, group: str, app: str) -> None:
     (mine,), (taken,), (bare,) = launch(profile=NODE), launch(profile=app), launch()
     local.lab.settings(association_seconds=1)

@@ -73,6 +73,7 @@ def test_nodes_that_do_not_come_are_told_with_a_reason(local: Local) -> None:
     assert result["msg"].startswith("1 of 5 nodes are online after 0 s.") and missing in result["msg"]
 
 
+@pytest.mark.slow
 def test_a_node_that_comes_ends_the_wait(local: Local) -> None:
     timer = threading.Timer(6, lambda: local.lab.simulate(1, prefix="new", tags={"Role": "new"}, region=REGIONS[0], account=HUB))
     timer.start()

@@ -85,6 +85,7 @@ def test_one_unknown_node_of_fifty_leaves_forty_nine(local: Local) -> None:
     assert local.lab.requests().counts["ssm:SendCommand"] == 2
 
 
+@pytest.mark.slow
 def test_an_account_that_refuses_takes_no_other_one_with_it(local: Local) -> None:
     local.lab.deny("ssm:SendCommand", principal="FleetOperator")
     nodes = [{"instance_id": node.node_id, "account_id": node.account, "region": node.region} for node in local.lab.nodes() if node.name.startswith("app-")]
@@ -159,6 +160,7 @@ def test_what_was_not_delivered_is_sent_again(local: Local) -> None:
     assert result["summary"]["by_status"] == {"delivery_timed_out": 1} and result["nodes"][0]["attempt"] == 1
 
 
+@pytest.mark.slow
 def test_waiting_ends_and_a_run_is_cancelled(local: Local) -> None:
     result = local.fail("run_command", **ECHO, region=REGION, tags={"Role": "slow"}, max_concurrency="1", wait_timeout=2)
     assert result["msg"].startswith("Not all nodes had ended after 2 s.") and result["summary"]["total"] == 2
@@ -171,6 +173,7 @@ def test_waiting_ends_and_a_run_is_cancelled(local: Local) -> None:
     assert "No command of the run nobody" in local.fail("run_command", **{**again, "run_id": "nobody"})["msg"]
 
 
+@pytest.mark.slow
 def test_throttling_costs_time_alone(local: Local) -> None:
     nodes = ids(local.lab, "crowd")
     with local.lab.throttle("ssm:ListCommandInvocations", rate=1):
@@ -178,6 +181,7 @@ def test_throttling_costs_time_alone(local: Local) -> None:
     assert result["summary"]["succeeded"] == 120
 
 
+@pytest.mark.slow
 def test_progress_is_shown_while_it_runs(local: Local) -> None:
     local.controller.environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.builtin.default"
     run = local.play("run_command", **ECHO, region=REGION, tags={"Role": ["slow", "app"]}, wait_timeout=12)
