@@ -10,7 +10,7 @@ class ModuleDocFragment:
 options:
   regions:
     description:
-      - Regions to work in, for accounts that do not name their own with O(accounts[].regions).
+      - The regions, for accounts that do not name their own with O(accounts[].regions).
       - V(all) is every region that is enabled in the account (C(ec2:DescribeRegions)).
       - If empty, the one region of O(region), of the profile, or of the environment.
     type: list
@@ -18,10 +18,10 @@ options:
     default: []
   accounts:
     description:
-      - Accounts to work in. If empty, the one account of O(profile), O(access_key), or the environment.
-      - An entry without O(accounts[].profile) and O(accounts[].access_key) starts from the credentials of the task, so that one
-        hub account can assume a role in all others.
-      - It has the shape of the option of the same name of P(fleet.ssm.managed_nodes#inventory).
+      - The accounts. If this and O(organization) are empty, the one account of O(profile), O(access_key), or the environment.
+      - An entry without O(accounts[].profile) and O(accounts[].access_key) starts from the credentials that stand beside this option or
+        in the environment, so that one hub account can assume a role in all others.
+      - Modules and the inventory have it in the same shape, so that one table of the estate serves them all.
     type: list
     elements: dict
     default: []
@@ -59,8 +59,33 @@ options:
         description: Regions of this account. The default is O(regions).
         type: list
         elements: str
+  organization:
+    description:
+      - Further accounts, those that AWS Organizations lists as active (C(organizations:ListAccounts)).
+      - Each is reached by a role of the same name, which is assumed from the credentials that stand beside this option or in the
+        environment. The management account itself is reached by these credentials, if they are its own.
+      - An account that has an entry in O(accounts) as well is taken as the entry says.
+      - AWS answers only the management account and delegated administrators.
+    type: dict
+    suboptions:
+      role_name:
+        description: The name of the role to assume in each account, with its path if it has one.
+        type: str
+        required: true
+      units:
+        description:
+          - Ids of organizational units or roots (C(ou-...), C(r-...)). Only accounts anywhere below them are taken.
+          - Needs C(organizations:ListAccountsForParent) and C(organizations:ListOrganizationalUnitsForParent) in place of C(organizations:ListAccounts).
+        type: list
+        elements: str
+        default: []
+      exclude:
+        description: Ids or names of accounts to leave out. An id is written in quotes, since YAML takes leading zeros from a number.
+        type: list
+        elements: str
+        default: []
   external_id:
-    description: The external id that the trust policies of the roles in O(accounts) ask for.
+    description: The external id that the trust policies of the roles in O(accounts) and O(organization) ask for.
     type: str
   role_session_name:
     description: The name under which an assumed role appears in the audit trail of an account.

@@ -27,69 +27,21 @@ extends_documentation_fragment:
   - amazon.aws.assume_role.plugins
   - ansible.builtin.constructed
   - ansible.builtin.inventory_cache
+  - fleet.ssm.scope
 options:
   plugin:
     description: Marks the file as one for this plugin.
     type: str
     required: true
     choices: [fleet.ssm.managed_nodes]
-  regions:
+  estate:
     description:
-      - Regions to ask, for accounts that do not name their own with O(accounts[].regions).
-      - V(all) asks every region that is enabled in the account (C(ec2:DescribeRegions)).
-      - If empty, the one region of O(region), of the profile, or of the environment.
-    type: list
-    elements: str
-    default: []
-  accounts:
-    description:
-      - Accounts to ask. If empty, the one account of the options O(profile), O(access_key), O(assume_role_arn) and so on.
-      - An entry without O(accounts[].profile) and O(accounts[].access_key) starts from the credentials of the file or the
-        environment, so that one hub account can assume a role in all others.
-      - Excludes O(assume_role_arn).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Your word for the account; in messages and as host variable C(ssm_account_name).
-        type: str
-      profile:
-        description: A named profile.
-        type: str
-        aliases: [aws_profile]
-      access_key:
-        description: An access key. Better use O(accounts[].profile) or O(accounts[].role_arn); see the notes.
-        type: str
-        aliases: [aws_access_key_id, aws_access_key]
-      secret_key:
-        description: The secret of O(accounts[].access_key).
-        type: str
-        aliases: [aws_secret_access_key, aws_secret_key]
-      session_token:
-        description: The session token of temporary keys.
-        type: str
-        aliases: [aws_session_token]
-      role_arn:
-        description: The ARN of a role to assume.
-        type: str
-        aliases: [assume_role_arn, iam_role_arn]
-      external_id:
-        description: The external id that the trust policy of the role asks for. The default is O(external_id).
-        type: str
-      role_session_name:
-        description: The name of the session in the audit trail of the account. The default is O(role_session_name).
-        type: str
-      regions:
-        description: Regions of this account. The default is O(regions).
-        type: list
-        elements: str
-  external_id:
-    description: The external id that the trust policy of the assumed role asks for.
+      - A YAML file whose variable C(fleet_estate) gives defaults for O(regions), O(accounts), O(organization), O(external_id),
+        O(role_session_name), O(filters) and O(exclude_filters). What the inventory file says itself wins, option by option.
+      - A playbook reads the same file with C(vars_files), so that inventory, modules and roles share one table of the estate.
+      - The path is relative to the inventory file.
     type: str
   role_session_name:
-    description: The name under which the assumed role appears in the audit trail of an account.
-    type: str
     default: fleet.ssm-inventory
   filters:
     description:
@@ -182,8 +134,6 @@ options:
     default: true
   max_workers:
     description: Calls that may run at once.
-    type: int
-    default: 16
 notes:
   - "Host variables, each with O(hostvars_prefix): C(instance_id), C(resource_type) (V(ec2) or V(hybrid)), C(managed), C(account_id),
     C(account_name), C(region), C(availability_zone), C(tags), C(platform) (V(linux), V(windows), V(macos)), C(platform_name),
@@ -192,12 +142,13 @@ notes:
     C(image_id), C(launched_at), C(vpc_id), C(subnet_id), C(security_group_ids), C(instance_profile_arn), C(key_name),
     C(private_ip_address), C(public_ip_address), C(private_dns_name), C(public_dns_name). What is not known is null."
   - All nodes are in the group C(managed_nodes).
+  - O(assume_role_arn) is for the one account of a file without O(accounts) and O(organization); it excludes both.
   - An account or region that refuses is a warning that names the missing action, and its nodes are missing; with O(strict=true)
     it is an error. If none answers it is always an error. What is incomplete is not cached.
   - Access keys never become host variables. If an account is given by O(accounts[].access_key), give its hosts their keys by
     C(ansible_ssm_access_key) and C(ansible_ssm_secret_key) from a vault; a profile or a role needs nothing.
   - Needs C(ec2:DescribeInstances) and C(ssm:DescribeInstanceInformation); C(tag:GetResources) where there are hybrid nodes,
-    C(ec2:DescribeRegions) for O(regions=all), C(sts:AssumeRole) for roles.
+    C(ec2:DescribeRegions) for O(regions=all), C(sts:AssumeRole) for roles, C(organizations:ListAccounts) for O(organization).
   - Windows nodes get C(ansible_shell_type=powershell). The connection plugin's session route does not serve Windows.
   - Throttled calls are repeated more and more slowly (botocore's C(adaptive) mode).
   - The values of tags are data, never templates.
@@ -263,6 +214,16 @@ cache_timeout: 600
 
 ---
 
+# All accounts of the organization except for one, by a role that each of them has
+plugin: fleet.ssm.managed_nodes
+profile: hub
+regions: [eu-central-1]
+organization:
+  role_name: FleetOperator
+  exclude: [sandbox]
+
+---
+
 # Instances without an agent, to be given one
 plugin: fleet.ssm.managed_nodes
 regions: [eu-central-1]
@@ -274,20 +235,23 @@ groups:
 import hashlib
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleError, AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
+from ansible.utils.path import unfrackpath
 from ansible.utils.vars import combine_vars
 
-from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, OptionError, as_list, parse_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError, as_list
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters
-from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS, Node
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.expressions import NotPlainError, look_up, paths_read, plain_path, signature
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
+from ansible_collections.fleet.ssm.plugins.module_utils.organization import Accounts, read_scope
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.constructing import Constructed
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.estate import read_estate
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables, variable_names
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.kept import FORMAT, Found, pack, unpack
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.surroundings import surroundings
 
 try:
@@ -295,9 +259,13 @@ try:
 except ImportError:  # ansible-core 2.18: templates are trusted unless marked otherwise
     from ansible.utils.unsafe_proxy import wrap_var as as_data
 
+    TRUSTED: Mapping[str, bool] = {}
+
     def trust_as_template(value: str) -> str:
         return value
 else:
+    #: How a file is read whose author may write templates, as the inventory file itself.
+    TRUSTED = {"trusted_as_template": True}
 
     def as_data(value: Any) -> Any:
         """Values are no templates unless they are trusted, and these are not."""
@@ -305,13 +273,11 @@ else:
 
 
 GROUP = "managed_nodes"
-#: Part of the cache key: to be changed with the shape of what is cached.
-CACHE_FORMAT = 1
 #: Options whose values in the file may be templates (of extra variables and look-ups), as in the plugins of amazon.aws.
 TEMPLATES = frozenset(
     {
         "access_key", "secret_key", "session_token", "profile", "endpoint_url", "assume_role_arn", "region", "regions", "filters",
-        "accounts",
+        "exclude_filters", "accounts", "organization", "external_id", "role_session_name", "estate",
     }
 )  # fmt: skip
 _KEY_OPTIONS = {
@@ -321,7 +287,7 @@ _KEY_OPTIONS = {
 }
 
 
-class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
     """Not AWSInventoryBase of amazon.aws: that imports boto3, which takes longer than to serve a cached inventory."""
 
     NAME = "fleet.ssm.managed_nodes"
@@ -330,11 +296,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def __init__(self) -> None:
         super().__init__()
         self._written: Mapping[str, Any] = {}  # the inventory file
-        self._accounts: list[Account] = []
+        self._accounts = Accounts()
         self._selection = Selection()
-        self._extra: Mapping[str, Any] = {}  # extra variables, if they are to be used
-        self._plain_roots: set[str] = set()
-        self._evaluated: dict[Hashable, Any] = {}
 
     def verify_file(self, path: str) -> bool:
         return super().verify_file(path) and path.endswith(self.FILE_SUFFIXES)
@@ -343,21 +306,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         super().parse(inventory, loader, path, cache=cache)
         self._written = self._read_config_data(path)
         try:
+            self._take_estate(path)
             self._accounts = self._read_accounts()
             self._selection = self._read_selection()
             preferences = parse_hostnames(self.get_option("hostnames"))
             check_affixes(self.get_option("hostvars_prefix"), self.get_option("hostvars_suffix"))
         except OptionError as error:
-            raise AnsibleParserError(f"{path}: {error}") from error
+            where = f"{path} with the table of {self.get_option('estate')}" if self.get_option("estate") else path
+            raise AnsibleParserError(f"{where}: {error}") from error
 
         keep = self.get_option("cache")
         key = self.get_cache_key(path)
-        found = self._cache.get(key) if keep and cache else None
-        if found is None:
+        kept = self._cache.get(key) if keep and cache else None
+        if kept is not None:
+            found = unpack(kept, self._accounts)
+        else:
             found, complete = self._collect()
             if keep and complete:
-                self._cache[key] = found
-        self._populate([(self._accounts[number], node) for number, node in found], preferences)
+                self._cache[key] = pack(found, self._accounts)
+        self._populate(found, preferences)
 
     def get_option(self, option: str, hostvars: Mapping[str, Any] | None = None) -> Any:
         value = super().get_option(option, hostvars)
@@ -366,18 +333,35 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def get_cache_key(self, path: str) -> str:
         """One for each file, identity and selection; another identity must never get what this one may see."""
         identity = {
-            "format": CACHE_FORMAT,
+            "format": FORMAT,
             "path": path,
-            "accounts": [account.fingerprint() for account in self._accounts],
+            "accounts": self._accounts.fingerprint(),
             "region": self.get_option("region"),
             "endpoint_url": self.get_option("endpoint_url"),
-            "surroundings": surroundings(self._accounts, os.environ),
+            "surroundings": surroundings(self._accounts.callers(), os.environ),
             "selection": repr(self._selection),
         }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.NAME}_{digest[:24]}"
 
-    def _read_accounts(self) -> list[Account]:
+    def _take_estate(self, path: str) -> None:
+        """Set the options that the table of the estate has and the inventory file has not.
+
+        :raises OptionError: if there is no such table, or it cannot be meant so.
+        """
+        written = self.get_option("estate")
+        if not written:
+            return
+        file = unfrackpath(written, follow=False, basedir=os.path.dirname(path))
+        try:
+            variables = self.loader.load_from_file(file, cache="none", **TRUSTED)
+        except AnsibleError as error:
+            raise OptionError(f"the file of 'estate' cannot be read: {error} Write its path relative to the inventory file.") from error
+        for name, value in read_estate(variables, file).items():
+            if name not in self._written:
+                self.set_option(name, value)
+
+    def _read_accounts(self) -> Accounts:
         own = {name: self.get_option(name) for name in ("profile", *_KEY_OPTIONS, "external_id", "role_session_name")}
         # The environment may hold both a profile and keys. What the file says wins; else keys do, as with every AWS tool.
         keys_written = {name for name, spellings in _KEY_OPTIONS.items() if spellings & self._written.keys()}
@@ -389,7 +373,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             own["profile"] = None
         own["role_arn"] = self.get_option("assume_role_arn")
         own["regions"] = self.get_option("regions")
-        return parse_accounts(self.get_option("accounts"), own)
+        return read_scope(self.get_option("accounts"), self.get_option("organization"), own)
 
     def _read_selection(self) -> Selection:
         include = parse_filters(self.get_option("filters"), "filters") + parse_filters(self.get_option("include_filters"), "include_filters")
@@ -403,13 +387,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             unmanaged=self.get_option("include_unmanaged"),
         )
 
-    def _collect(self) -> tuple[list[tuple[int, Node]], bool]:
-        """Nodes with the number of their account, and whether every account and region answered."""
+    def _collect(self) -> tuple[Found, bool]:
+        """What was found, and whether every account and region answered."""
         # Only now: botocore takes longer to import than a cached inventory takes altogether.
         from ansible_collections.amazon.aws.plugins.module_utils.botocore import check_sdk_version_supported
         from ansible_collections.fleet.ssm.plugins.module_utils.clients import ClientPool
         from ansible_collections.fleet.ssm.plugins.module_utils.collect import collect
         from ansible_collections.fleet.ssm.plugins.module_utils.network import Network, NetworkError
+        from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
         from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 
         check_sdk_version_supported(warn=self.display.warning)
@@ -419,85 +404,53 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         except NetworkError as error:
             raise AnsibleParserError(f"{error}. Check HTTPS_PROXY, AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE.") from error
         pool = ClientPool(region=self.get_option("region"), endpoint_url=self.get_option("endpoint_url"), network=network, connections=workers)
-        collected = collect(self._accounts, self._selection, pool, max_workers=workers)
-        problems = merge(collected.errors)
+        accounts = find_accounts(self._accounts, pool, workers)
+        collected = collect(accounts.accounts, self._selection, pool, max_workers=workers)
+        problems = merge([*accounts.errors, *collected.errors])
         if problems and (self.get_option("strict") or not collected.regions):
             raise AnsibleParserError("\n".join(str(problem) for problem in problems))
         for problem in problems:
             self.display.warning(f"{problem} Nodes from there are missing in the inventory.")
-        numbers = {id(account): number for number, account in enumerate(self._accounts)}
-        return [(numbers[id(account)], node) for account, node in collected.nodes], not problems
+        numbers = {id(account): number for number, account in enumerate(accounts.accounts)}
+        return Found(accounts.accounts, [(numbers[id(account)], node) for account, node in collected.nodes]), not problems
 
-    def _populate(self, found: Sequence[tuple[Account, Node]], preferences: Sequence[Preference]) -> None:
+    def _populate(self, found: Found, preferences: Sequence[Preference]) -> None:
         self.inventory.add_group(GROUP)
-        prefix, suffix = self.get_option("hostvars_prefix"), self.get_option("hostvars_suffix")
+        fields = variable_names(self.get_option("hostvars_prefix"), self.get_option("hostvars_suffix"))
         with_connection = self.get_option("connection_variables")
         strict = self.get_option("strict")
         compose, groups, keyed_groups = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
 
-        self._extra = (self._vars or {}) if self.get_option("use_extra_vars") else {}
+        self.begin(fields.values(), compose, (self._vars or {}) if self.get_option("use_extra_vars") else {})
         # The one variable that changes from group to group.
         by_groups = "group_names" in repr(keyed_groups)
-        # Paths into what AWS said can be looked up; what compose or extra variables say may be a template.
-        self._plain_roots = {prefix + field + suffix for field in FIELDS} - set(compose or ()) if not self._extra else set()
-        self._evaluated = {}
-
-        variables = [as_data(host_variables(node, prefix, suffix)) for _account, node in found]
-        names = self._names([node for _account, node in found], variables, preferences)
-        for (account, node), name, facts in zip(found, names, variables, strict=True):
+        # Expressions that read no more than what AWS said need not be shown what Ansible and other sources say of the host.
+        own_alone = not compose and self.read_own_alone(groups, keyed_groups)
+        variables = [as_data(host_variables(node, fields)) for _number, node in found.nodes]
+        names = self._names([node for _number, node in found.nodes], variables, preferences)
+        names_are_checked = False
+        for (number, node), name, facts in zip(found.nodes, names, variables, strict=True):
+            other_sources = name in self.inventory.hosts
             self.inventory.add_host(name, group=GROUP)
-            if with_connection and node["managed"]:
-                facts = {**facts, **as_data(connection_variables(node, account))}
-            for key, value in facts.items():
-                self.inventory.set_variable(name, key, value)
             host = self.inventory.get_host(name)
-            facts = combine_vars(facts, host.get_vars())  # inventory_hostname, and what other sources say of the host
+            if with_connection and node["managed"]:
+                facts = {**facts, **as_data(connection_variables(node, found.accounts[number]))}
+            if names_are_checked and not other_sources:
+                # What Ansible does to each of 400,000 variables takes seconds: it looks at the name, which is the same for all
+                # hosts, and for templates in the value, which are none; and it merges it with what others say.
+                host.vars.update(facts)
+            else:
+                for key, value in facts.items():
+                    self.inventory.set_variable(name, key, value)
+                names_are_checked = True
+            if other_sources or not own_alone:
+                facts = combine_vars(facts, host.get_vars())  # inventory_hostname, and what other sources say of the host
             self._set_composite_vars(compose, facts, name, strict=strict)
             if compose:
                 facts = combine_vars(facts, host.get_vars())
             # Once instead of once an expression: fetching them is most of the time with thousands of hosts.
             self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
             self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=by_groups)
-
-    def _compose(self, template: Any, variables: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-        """As inherited, but without evaluating what can be looked up or was evaluated for the same values before."""
-        # Not only for the evaluation: the name of a parent group is a template that comes after it.
-        self.templar.available_variables = combine_vars(variables, self._extra) if self._extra else variables
-        path = plain_path(template) if isinstance(template, str) else None
-        if path and path[0] in self._plain_roots:
-            with suppress(NotPlainError):
-                return look_up(path, variables)
-        key = self._memo(template, variables)
-        if key is None:
-            return super()._compose(template, variables, *arguments, **options)
-        if key not in self._evaluated:
-            self._evaluated[key] = super()._compose(template, variables, *arguments, **options)
-        return self._evaluated[key]
-
-    def _add_host_to_composed_groups(self, groups: Any, variables: Any, host: str, strict: bool = False, fetch_hostvars: bool = True) -> None:
-        """As inherited, group by group, and without evaluating a condition again for the same values."""
-        for group, condition in (groups or {}).items():
-            key = self._memo(condition, variables, group)
-            name = self._sanitize_group_name(group)
-            if key in self._evaluated:
-                if self._evaluated[key]:
-                    self.inventory.add_child(name, host)
-                continue
-            before = self._is_member(host, name)
-            super()._add_host_to_composed_groups({group: condition}, variables, host, strict=strict, fetch_hostvars=fetch_hostvars)
-            if key and not before:
-                self._evaluated[key] = self._is_member(host, name)
-
-    def _memo(self, expression: Any, variables: Mapping[str, Any], *of: str) -> Hashable | None:
-        """Equal for expressions that have equal results; None for one that is to be evaluated host by host."""
-        paths = paths_read(expression) if isinstance(expression, str) else None
-        if paths is None:
-            return None
-        seen = (signature(paths, variables), signature(paths, self._extra))
-        return None if None in seen else (*of, expression, *seen)
-
-    def _is_member(self, host: str, group: str) -> bool:
-        return any(found.name == group for found in self.inventory.get_host(host).groups)
 
     def _names(self, nodes: Sequence[Node], variables: Sequence[Mapping[str, Any]], preferences: Sequence[Preference]) -> list[str]:
         wanted = [self._name(node, facts, preferences) for node, facts in zip(nodes, variables, strict=True)]

@@ -187,6 +187,7 @@ class AccountClients:
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
+        self._at_home: dict[str, Any] = {}  # clients of services that all regions share
         with self._explained("credentials"):
             self._sessions = pool.sessions(account.base)
             self._keys = self._assume_role() if account.role_arn else self._sessions.keys()
@@ -213,10 +214,20 @@ class AccountClients:
     def account_id(self) -> str:
         """The account's number, by one call unless the role's ARN tells it. :raises CollectError: if it cannot be had."""
         if self._account_id is None:
-            with self._explained("sts:GetCallerIdentity"):
-                sts = self._make(self._sessions.credentials, "sts", self._home_region(), self._keys)
-                self._account_id = str(sts.get_caller_identity()["Account"])
+            self._account_id = str(self.call_home("sts", "GetCallerIdentity")["Account"])
         return self._account_id
+
+    def call_home(self, service: str, operation: str, **parameters: Any) -> Any:
+        """One call to a service that all regions share. It is repeated where it is throttled, whatever the pool does with others.
+
+        :raises CollectError: that names the action.
+        """
+        with self._explained(f"{service}:{operation}"):
+            with self._lock:
+                if service not in self._at_home:
+                    self._at_home[service] = self._make(self._sessions.credentials, service, self._home_region(), self._keys)
+                client = self._at_home[service]
+            return getattr(client, botocore.xform_name(operation))(**parameters)
 
     def call(self, service: str, operation: str, *, region: str, **parameters: Any) -> Any:
         """One API call in one region. :raises CollectError: that names the action."""
@@ -242,6 +253,7 @@ class AccountClients:
             with self._lock:
                 self._keys = keys
                 self._clients.clear()
+                self._at_home.clear()
 
     def explain(self, region: str, action: str, error: Exception) -> CollectError:
         """What an error of such a client means here."""

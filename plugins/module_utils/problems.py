@@ -12,9 +12,18 @@ from .accounts import INVENTORY_FILE, Account
 from .aws_errors import UNKNOWN_KEY_CODES, error_code, error_message, is_denied, is_expired, is_throttling
 
 #: What to do other than allowing an action.
+_NO_ORGANIZATION = "ask by the management account or a delegated administrator of the organization, or name the accounts in 'accounts'"
 _WITHOUT = {
     "tag:GetResources": "set 'hybrid: false'",
     "ec2:DescribeRegions": "name the regions in 'regions'",
+    "organizations:ListAccounts": _NO_ORGANIZATION,
+    "organizations:ListAccountsForParent": _NO_ORGANIZATION,
+    "organizations:ListOrganizationalUnitsForParent": _NO_ORGANIZATION,
+}
+#: What to do about other refusals, by their code.
+_BY_CODE = {
+    "AWSOrganizationsNotInUseException": "Remove 'organization', or use the credentials of an account that is in one.",
+    "ParentNotFoundException": "Check 'units' of 'organization'.",
 }
 _UNKNOWN_KEY_CODES = UNKNOWN_KEY_CODES | {"OptInRequired"}
 _LOGIN_ERRORS = frozenset({"UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "CredentialRetrievalError"})
@@ -110,7 +119,7 @@ def explain(account: Account, region: str | None, action: str, error: Exception,
         text = f"{action} was throttled in spite of repeated attempts ({code})."
         remedy = "Lower 'max_workers', or keep results with 'cache: true'." if source == INVENTORY_FILE else "Try again later."
     elif code:
-        text = f"{action} failed with {code}: {message}."
+        text, remedy = f"{action} failed with {code}: {message}.", _BY_CODE.get(code, "")
     elif kind in ("NoCredentialsError", "PartialCredentialsError"):
         text = "no AWS credentials were found."
         remedy = f"Set 'profile' in {source}, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."

@@ -1,21 +1,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a module works: the options `accounts` and `regions`, made into places (an account and a region) and their clients.
+"""Where a module works: the options `accounts`, `organization` and `regions`, made into places (an account and a region) and their clients.
 
-The options have the shape of the inventory plugin's, so that an inventory file and a playbook may share a list of accounts.
+The options have the shape of the inventory plugin's, so that an inventory and a playbook may share a table of the estate.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .accounts import ENTRY_OPTIONS, Account, OptionError, parse_accounts
+from .accounts import ENTRY_OPTIONS, Account, OptionError
 from .clients import AccountClients, ClientPool
 from .network import Network, NetworkError
+from .organization import Accounts, read_scope
+from .organization_listing import find_accounts
 from .problems import CollectError
 
 SOURCE = "the task"
@@ -34,6 +36,14 @@ def argument_spec() -> dict[str, Any]:
     entry["regions"] = {"type": "list", "elements": "str"}
     return {
         "accounts": {"type": "list", "elements": "dict", "default": [], "options": entry},
+        "organization": {
+            "type": "dict",
+            "options": {
+                "role_name": {"type": "str", "required": True},
+                "units": {"type": "list", "elements": "str", "default": []},
+                "exclude": {"type": "list", "elements": "str", "default": []},
+            },
+        },
         "regions": {"type": "list", "elements": "str", "default": []},
         "external_id": {"type": "str"},
         "role_session_name": {"type": "str", "default": DEFAULT_SESSION_NAME},
@@ -41,7 +51,7 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> list[Account]:
+def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Accounts:
     """The accounts of a module's parameters. :raises OptionError: if they cannot be meant so."""
     environ = os.environ if environ is None else environ
     own = {name: params.get(name) for name in ("profile", "access_key", "secret_key", "session_token", "external_id", "role_session_name", "regions")}
@@ -54,9 +64,9 @@ def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] | None =
         elif keys_from_environment:
             own.update(dict.fromkeys(("access_key", "secret_key", "session_token")))
     entries = [{key: value for key, value in entry.items() if value is not None} for entry in params.get("accounts") or ()]
-    if not entries and own["external_id"]:
+    if not entries and not params.get("organization") and own["external_id"]:
         raise OptionError("'external_id' is for roles of 'accounts': add 'accounts' with 'role_arn', or remove it.")
-    return parse_accounts(entries, own, SOURCE)
+    return read_scope(entries, params.get("organization"), own, SOURCE)
 
 
 def make_pool(params: Mapping[str, Any], name: str, *, retries: bool = True) -> ClientPool:
@@ -123,8 +133,11 @@ class Opened:
     errors: list[CollectError] = field(default_factory=list)
 
 
-def open_places(accounts: Sequence[Account], pool: ClientPool, max_workers: int) -> Opened:
-    """Resolve credentials, assume roles, and list regions where they are not named. Never raises for what one account refuses."""
+def open_places(accounts: Accounts, pool: ClientPool, max_workers: int) -> Opened:
+    """Find the organization's accounts, resolve credentials, assume roles, and list regions where they are not named.
+
+    Never raises for what one account, or the organization, refuses.
+    """
 
     def open_account(account: Account) -> list[Place] | CollectError:
         try:
@@ -133,12 +146,13 @@ def open_places(accounts: Sequence[Account], pool: ClientPool, max_workers: int)
         except CollectError as error:
             return error
 
-    opened = Opened()
-    for found in side_by_side(open_account, accounts, max_workers):
-        if isinstance(found, CollectError):
-            opened.errors.append(found)
+    found = find_accounts(accounts, pool, max_workers)
+    opened = Opened(errors=found.errors)
+    for places in side_by_side(open_account, found.accounts, max_workers):
+        if isinstance(places, CollectError):
+            opened.errors.append(places)
         else:
-            opened.places += found
+            opened.places += places
     return opened
 
 

@@ -203,6 +203,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionEr
 from ansible_collections.fleet.ssm.plugins.module_utils.awaited import judge, pauses
 from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
+from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
 
@@ -256,8 +257,11 @@ def main() -> NoReturn:
     except OptionError as error:
         module.fail_json(msg=str(error))
 
+    listed = find_accounts(accounts, pool, params["max_workers"])
+
     def look() -> Collected:
-        found = collect(accounts, selection, pool, max_workers=max(1, params["max_workers"]))
+        found = collect(listed.accounts, selection, pool, max_workers=max(1, params["max_workers"]))
+        found.errors[:0] = listed.errors
         problems = [str(problem) for problem in merge(found.errors)]
         if problems and (params["strict"] or not found.regions):
             module.fail_json(msg="\n".join(problems), nodes=[node for _account, node in found.nodes], errors=problems)

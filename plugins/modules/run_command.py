@@ -486,12 +486,11 @@ class Task:
 
     def open(self) -> None:
         """:raises OptionError: if accounts cannot be meant as they are written."""
-        accounts = read_accounts(self.params)
-        opened = open_places(accounts, make_pool(self.params, "run_command", retries=False), self.params["max_workers"])
+        opened = open_places(read_accounts(self.params), make_pool(self.params, "run_command", retries=False), self.params["max_workers"])
         self.errors += opened.errors
         turn = threading.Semaphore(max(1, self.params["max_workers"]))
         self.callers = [Caller(place, turn, self.stop) for place in opened.places]
-        if len(accounts) > 1:
+        if len({place.account for place in opened.places}) > 1:
             self._check_twice()
 
     def exit(self, problem: str | None, **result: Any) -> NoReturn:

@@ -18,12 +18,12 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import bucket_policy, ec2_messages, instance_profiles, sts, tagging
+from . import bucket_policy, ec2_messages, instance_profiles, organizations, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
-from .moto_bridge import Answer, bucket_region, iam_arn, key_arn
+from .moto_bridge import Answer, bucket_region, iam_arn, key_arn, remembered
 from .request_log import LoggedRequest, timestamp
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
@@ -171,7 +171,8 @@ class Dispatcher:
             for one in (action, *(("s3:PutObjectAcl",) if action == "s3:PutObject" and "x-amz-acl" in raw.headers else ())):
                 self._world.permissions.check(principal, one, _resources(meaning, raw, principal.account), meaning.protocol)
                 bucket_policy.check(principal, one, unquote(_s3_path(raw)))
-        answer = await self._world.moto.call(raw, principal.account)
+        account = organizations.asked_as(principal.account, meaning.action) if meaning.service == "organizations" else principal.account
+        answer = await self._ask_moto(raw, meaning, account)
         if meaning.service == "s3" and answer.status == 404 and meaning.action in ("GetObject", "HeadObject"):
             # Only who may list a bucket may know what is not in it.
             bucket = _s3_path(raw).partition("/")[0]
@@ -181,6 +182,15 @@ class Dispatcher:
                 self.rebooted += [value for key, value in meaning.form.items() if key.startswith("InstanceId.")]
             self.ec2_changed.set()
         return answer
+
+    async def _ask_moto(self, raw: RawRequest, meaning: Meaning, account: str) -> Answer:
+        if meaning.name == "ec2:DescribeInstances":
+            return await remembered.answer((account, meaning.region, raw.body), lambda: self._world.moto.call(raw, account))
+        try:
+            return await self._world.moto.call(raw, account)
+        finally:
+            if not meaning.action.startswith(("Describe", "Get", "List", "Head")):
+                remembered.forget()
 
     async def _ssm(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         parameters = parse_parameters(meaning.action, raw.body)

@@ -105,6 +105,7 @@ class Fleet:
         for node, wanted in zip(nodes, definitions, strict=True):
             self._world.nodes.add(node)
             self._settle(node, wanted)
+        moto_bridge.remembered.forget()
         return nodes
 
     def _hybrid(self, wanted: NodeDefinition) -> ManagedNode:

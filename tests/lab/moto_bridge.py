@@ -11,7 +11,7 @@ import asyncio
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,6 +74,35 @@ class Moto:
         finally:
             getattr(pieces, "close", lambda: None)()
         return Answer(started[0], started[1], body)
+
+
+class Remembered:
+    """Answers of DescribeInstances, of which a thousand instances take moto seconds. They hold until anything changes."""
+
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._changes = 0
+        self._answers: dict[tuple[str, str, bytes], Answer] = {}
+
+    def forget(self) -> None:
+        """Something has changed."""
+        self._changes += 1
+        self._answers.clear()
+
+    async def answer(self, key: tuple[str, str, bytes], ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer to a request: account, region and body."""
+        if key in self._answers:
+            return self._answers[key]
+        before = self._changes
+        answer = await ask()
+        if before == self._changes and answer.status == 200 and len(self._answers) < self._MOST:
+            self._answers[key] = answer
+        return answer
+
+
+#: What this process remembers; moto's back ends are of the whole process as well.
+remembered = Remembered()
 
 
 def _environment(request: RawRequest, account: str) -> dict[str, Any]:
@@ -172,6 +201,7 @@ def launch(
         instance.add_tags(dict(tags))
         if profile is not None:
             backend.associate_iam_instance_profile(instance.id, iam_instance_profile_name=profile)
+    remembered.forget()
     return list(reservation.instances)
 
 
@@ -201,6 +231,7 @@ def tags_of(account: str, region: str, instance_id: str) -> dict[str, str]:
 def change_state(account: str, region: str, instance_id: str, verb: str) -> None:
     """`start`, `stop` or `terminate` an instance."""
     getattr(ec2_backends[account][region], f"{verb}_instances")([instance_id])
+    remembered.forget()
 
 
 def profile_role(account: str, region: str, instance_id: str) -> str | None:
@@ -233,12 +264,14 @@ def associate(account: str, region: str, instance_id: str, profile: Any) -> Any:
     backend = ec2_backends[account][region]
     if instance_id in backend.iam_instance_profile_associations:
         return None
+    remembered.forget()
     return backend.associate_iam_instance_profile(instance_id, iam_instance_profile_name=profile.name)
 
 
 def dissociate(account: str, region: str, association: Any) -> None:
     """Forget an association; nothing if that is done."""
     backend = ec2_backends[account][region]
+    remembered.forget()
     for key, found in list(backend.iam_instance_profile_associations.items()):
         if found is association:
             del backend.iam_instance_profile_associations[key]

@@ -17,9 +17,10 @@ from .model import NodeKind, NodeUser
 ACCOUNTS = ("111111111111", "222222222222")
 REGIONS = ("eu-central-1", "us-east-1")
 
-#: What every account has: a user with a key, a role that the operators of all accounts may assume, the nodes' role.
+#: What every account has: a user with a key, two roles that the operators of all accounts may assume, the nodes' role.
 OPERATOR_USER = "operator"
 OPERATOR_ROLE = "FleetOperator"
+PLATFORM_ROLE = "FleetPlatform"
 NODE_ROLE = "FleetNode"
 
 #: The default fleet: name, role, account, region.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import bucket_policy, event_bus
+from . import bucket_policy, event_bus, organizations
 from .auth import Credential, Principal, Vault
 from .documents import Documents
 from .faults import Faults
@@ -22,7 +22,7 @@ from .run_command.events import Publisher
 from .run_command.service import RunCommand
 from .sessions import Sessions
 from .settings import Settings
-from .spec import NODE_ROLE, OPERATOR_ROLE, OPERATOR_USER
+from .spec import NODE_ROLE, OPERATOR_ROLE, OPERATOR_USER, PLATFORM_ROLE
 from .state import ActivationRecord, Inventory
 
 
@@ -77,14 +77,15 @@ class World:
         }
 
     def furnish(self) -> None:
-        """Give each account a user with a key and the two roles."""
+        """Give each account a user with a key and its roles, and make the first one the head of an organization of them all."""
         for account in self.accounts:
             operator = Principal(account, f"arn:aws:iam::{account}:user/{OPERATOR_USER}", OPERATOR_USER)
             # Fixed keys: they open nothing but this lab, and a reader of a log can tell whose they are.
             key = Credential(f"AKIALAB{account}Q", f"lab-secret-of-{account}", operator)
             self.vault.add(key)
             self.keys[account] = key
-            create_role(account, OPERATOR_ROLE, trust(*(f"arn:aws:iam::{each}:root" for each in self.accounts)))
+            for role in (OPERATOR_ROLE, PLATFORM_ROLE):
+                create_role(account, role, trust(*(f"arn:aws:iam::{each}:root" for each in self.accounts)))
             create_role(
                 account,
                 NODE_ROLE,
@@ -92,6 +93,7 @@ class World:
                 ("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore",),
             )
             create_instance_profile(account, NODE_ROLE)
+        organizations.create(self.accounts[0], self.accounts[1:])
 
 
 def trust(*principals: str) -> dict[str, Any]:

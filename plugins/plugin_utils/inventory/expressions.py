@@ -74,11 +74,16 @@ def signature(paths: tuple[Path, ...], variables: Mapping[str, Any]) -> Hashable
 
 
 def _at(path: Path, variables: Mapping[str, Any]) -> Any:
-    """The value at the path in a list; the whole variable if the path ends earlier, which distinguishes all the more."""
+    """The value at the path in a list. If the path ends earlier, the depth, and what stands there unless that is a mapping.
+
+    A mapping without the key is to an expression as any other one without it; but not where Jinja could find a method by that name.
+    """
     value: Any = variables
     for depth, name in enumerate(path):
-        if not isinstance(value, Mapping) or name not in value:
-            return [depth, value if depth else None]
+        if not isinstance(value, Mapping):
+            return [depth, value]
+        if name not in value:
+            return [depth, value if depth and hasattr(value, name) else None]
         value = value[name]
     return [value]
 

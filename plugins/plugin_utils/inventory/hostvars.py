@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...module_utils.accounts import DEFAULT_SESSION_NAME, Account, OptionError
-from ...module_utils.nodes import Node
+from ...module_utils.nodes import FIELDS, Node
 
 CONNECTION = "fleet.ssm.ssm"
 
@@ -21,9 +21,14 @@ def check_affixes(prefix: str, suffix: str) -> None:
         )
 
 
-def host_variables(node: Node, prefix: str, suffix: str) -> dict[str, Any]:
+def variable_names(prefix: str, suffix: str) -> dict[str, str]:
+    """The variables' names by those of a node's fields."""
+    return {field: f"{prefix}{field}{suffix}" for field in FIELDS}
+
+
+def host_variables(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
     """All fields of a node under their variables' names; what is not known is null, so that templates can rely on it."""
-    return {f"{prefix}{name}{suffix}": value for name, value in node.items()}
+    return {names[field]: value for field, value in node.items()}
 
 
 def connection_variables(node: Node, account: Account) -> Mapping[str, Any]:

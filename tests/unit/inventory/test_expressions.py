@@ -73,12 +73,18 @@ def test_look_up() -> None:
         ({"t": {"a": None}}, {"t": {}}, False),
         ({"t": {}}, {}, False),
         ({"t": "x"}, {"t": "y"}, False),
-        ({"t": {"b": 1}}, {"t": {"b": 2}}, False),
+        ({"t": {"b": 1}}, {"t": {"b": 2}}, True),  # both without it
+        ({"t": {"b": 1}}, {"t": {"a": 2}}, False),
     ],
 )
 def test_signature(one: dict[str, Any], other: dict[str, Any], equal: bool) -> None:
     paths = (("t", "a"),)
     assert (signature(paths, one) == signature(paths, other)) is equal
+
+
+def test_a_mapping_without_the_key_matters_where_it_has_a_method_of_that_name() -> None:
+    paths = (("t", "items"),)
+    assert signature(paths, {"t": {"b": 1}}) != signature(paths, {"t": {"b": 2}})
 
 
 @pytest.mark.parametrize("value", ["{{ other }}", ["x{% if a %}y{% endif %}"], {"b": {"c": "{{ other }}"}}, object()])

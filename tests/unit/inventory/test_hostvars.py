@@ -14,7 +14,7 @@ from ansible_collections.fleet.ssm.plugins.doc_fragments.connection import Modul
 from ansible_collections.fleet.ssm.plugins.inventory.managed_nodes import DOCUMENTATION
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError, parse_accounts
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables, variable_names
 
 NODE: dict[str, Any] = {**dict.fromkeys(FIELDS), "instance_id": "i-1", "region": "eu-central-1", "platform": "linux"}
 ROLE = "arn:aws:iam::222222222222:role/FleetOperator"
@@ -22,11 +22,11 @@ ROLE = "arn:aws:iam::222222222222:role/FleetOperator"
 
 def test_default_prefix_makes_no_reserved_name() -> None:
     prefix = yaml.safe_load(DOCUMENTATION)["options"]["hostvars_prefix"]["default"]
-    assert not get_reserved_names() & host_variables(NODE, prefix, "").keys()
+    assert not get_reserved_names() & host_variables(NODE, variable_names(prefix, "")).keys()
 
 
 def test_bare_names_are_refused() -> None:
-    assert "tags" in get_reserved_names() & host_variables(NODE, "", "").keys()
+    assert "tags" in get_reserved_names() & host_variables(NODE, variable_names("", "")).keys()
     with pytest.raises(OptionError, match="hostvars_prefix"):
         check_affixes("", "")
     check_affixes("", "_x")
