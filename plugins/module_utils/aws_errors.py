@@ -15,6 +15,10 @@ THROTTLING_CODES = frozenset(
 )  # fmt: skip
 EXPIRED_CODES = frozenset(("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"))
 UNKNOWN_KEY_CODES = frozenset(("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "AuthFailure", "InvalidSignatureException"))
+_TRANSIENT = frozenset(
+    ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError", "HTTPClientError",
+     "IncompleteReadError", "ResponseStreamingError")
+)  # fmt: skip
 DENIED_CODES = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedAccess"))
 
 
@@ -66,4 +70,4 @@ def is_transient(error: BaseException) -> bool:
     if _response(error) is not None:
         return http_status(error) >= 500
     name = type(_origin(error)).__name__
-    return name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError", "HTTPClientError")
+    return name in _TRANSIENT

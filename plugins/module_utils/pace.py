@@ -69,23 +69,28 @@ class Pace:
 
 
 class SerialPace:
-    """No delay until AWS throttles; then the gap that let a call through, which shrinks until it is close to one that is known to be too short."""
+    """No delay until AWS throttles; then the gap that let a call through, and now and then a shorter one is tried.
 
-    #: Before the call after the first refusal; where a gap is known, that is but little too short: a part of it.
+    Each try that fails costs a call, so they are rare, and end where the gap is close to one that is known to be too short.
+    """
+
+    #: Before the call after the first refusal, and twice as long after each further one; where a gap is known, first a part of it.
     FIRST_PAUSE = 0.6
     SHORTEST_PAUSE = 0.05
     STEP = 0.3
-    LONGEST_PAUSE = 20.0
-    LONGEST_GAP = 20.0
+    LONGEST = 20.0
     NO_GAP = 0.01
-    SHRINK = 0.95
-    CREEP = 0.995
-    #: Calls in a row after which a gap that was too short is tried again, since the rate is shared with others, who may have left.
+    #: Calls in a row with one gap before a shorter one is tried. While those let calls through, ever shorter ones are.
+    HOLDS = 10
+    CLOSE = 1.15
+    SHORTER = 0.25
+    #: Calls in a row after which a gap that was too short may no longer be, since the rate is shared with others, who may have left.
     FORGETS = 25
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         self._gap = 0.0
+        self._next = 0.0  # the gap before the next call: the same, or a shorter one that is tried
         self._too_short = 0.0
         self._free_at = float("-inf")
         self._last_good: float | None = None
@@ -94,7 +99,7 @@ class SerialPace:
 
     @property
     def gap(self) -> float:
-        """Seconds between two calls, at present."""
+        """Seconds between two calls that are known to be enough."""
         return self._gap
 
     def pause(self, now: float) -> float:
@@ -103,27 +108,44 @@ class SerialPace:
 
     def succeeded(self, sent: float) -> None:
         """A call was let through. :param sent: when it was sent."""
-        if self._refused and self._last_good is not None:
-            self._gap = min(max(sent - self._last_good, self._gap), self.LONGEST_GAP)
+        passed = sent - self._last_good if self._last_good is not None else 0.0
+        if self._refused:
+            self._gap = self._next = min(max(self._gap, passed), self.LONGEST)
             self._good = 0
         elif self._gap:
             self._good += 1
+            tried = self._next < self._gap
+            if tried and passed < self._gap:
+                self._gap = self._next if self._next >= self.NO_GAP else 0.0
             if self._good % self.FORGETS == 0:
                 self._too_short *= 0.8
-            shorter = self._gap * self.SHRINK
-            self._gap = shorter if shorter > self._too_short * 1.1 else self._gap * self.CREEP
-            if self._gap < self.NO_GAP:
-                self._gap = 0.0
+            self._next = self._shorter() if tried or self._good >= self.HOLDS else self._gap
         self._refused = 0
         self._last_good = sent
-        self._free_at = sent + self._gap
+        self._free_at = sent + self._next
 
-    def throttled(self, sent: float, now: float) -> None:
-        """A call was refused for its rate."""
+    def throttled(self, sent: float, now: float, likely: float = 0.0) -> None:
+        """A call was refused for its rate.
+
+        :param likely: the gap of another action in the same place, whose rate may be like this one's; 0 if there is none.
+        """
         self._refused += 1
         if self._last_good is None:
             self._last_good = sent  # others have used up what there was
-        self._too_short = min(sent - self._last_good, self.LONGEST_GAP)
-        first = max(self._gap * self.STEP, self.SHORTEST_PAUSE) if self._gap else self.FIRST_PAUSE
-        pause = min(first * 2 ** min(self._refused - 1, 10), self.LONGEST_PAUSE)
-        self._free_at = now + pause * (0.8 + 0.4 * self._jitter())
+        passed = self._too_short = min(sent - self._last_good, self.LONGEST)
+        if self._refused == 1 and passed < self._gap:
+            self._free_at = self._last_good + self._gap
+            return
+        if self._gap:
+            first = self._gap * self.STEP
+        else:
+            first = (likely - passed) * 1.1 if likely > passed else self.FIRST_PAUSE
+        pause = min(max(first, self.SHORTEST_PAUSE) * 2 ** min(self._refused - 1, 10), self.LONGEST)
+        self._free_at = now + pause * (0.9 + 0.2 * self._jitter())
+
+    def _shorter(self) -> float:
+        """A gap between the one that is enough and the one that is not; the former where they are close."""
+        if self._gap <= self._too_short * self.CLOSE:
+            return self._gap
+        lower = max(self._too_short, self._gap * self.SHORTER)
+        return float((lower * self._gap) ** 0.5)

@@ -12,8 +12,9 @@ author:
   - The fleet.ssm maintainers (@fleet-ssm)
 description:
   - Sends a document to nodes by id, tag or resource group, over a list of accounts and regions, waits for the results, and judges them.
-  - Nothing is sent twice. Each command carries a mark in its comment; after an answer that was lost it is looked for by the mark, and a task with
-    the same O(run_id) takes over what an earlier one has sent.
+  - Nothing is sent twice. Each command carries a mark in its comment; after an answer that was lost it is looked for by the mark, for half a
+    minute. If it is not found, the task does not send it again, but says that it may run (status V(unknown)).
+  - A task with the same O(run_id) takes over what an earlier one has sent.
   - While it runs on the controller itself, its progress is shown.
   - It needs no connection to the nodes. Run it once, on C(localhost).
 extends_documentation_fragment:
@@ -218,7 +219,7 @@ options:
 notes:
   - Needs C(ssm:SendCommand) on the document and the nodes, C(ssm:ListCommands) and C(ssm:ListCommandInvocations);
     C(ssm:GetCommandInvocation) or C(s3:GetObject) for O(output=full);
-    C(ssm:DescribeInstanceInformation) in check mode, to find nodes among several places, and to tell nodes that are refused;
+    C(ssm:DescribeInstanceInformation) in check mode, to find nodes among several places, and to tell nodes that are refused or unknown;
     C(resource-groups:ListGroupResources) in check mode for O(resource_group); C(ssm:CancelCommand) for O(state=cancelled); C(sts:AssumeRole) for roles;
     C(iam:PassRole) for O(notification).
   - An account that refuses takes no other one with it. Its nodes fail with the missing action if they are named by id; else RV(errors) says it.
@@ -366,7 +367,8 @@ nodes:
       type: str
     status:
       description: The service's status, such as V(success), V(failed), V(execution_timed_out), V(delivery_timed_out), V(undeliverable), V(terminated),
-        V(cancelled), V(invalid_platform), V(access_denied); V(not_sent) if this module has not sent it; V(unknown) if it may have been sent;
+        V(cancelled), V(invalid_platform), V(access_denied); V(not_sent) if this module has not sent it; V(unknown) if it may run
+        and this module cannot tell;
         V(pending) or V(in_progress) if it was not waited for any longer.
       type: str
     rc:
@@ -404,9 +406,9 @@ nodes:
       description: 0, or the number of the retry.
       type: int
     msg:
-      description: Why nothing was sent to the node.
+      description: Why nothing was sent to the node, or what is not known of it, and what to do.
       type: str
-      returned: if nothing was sent
+      returned: if nothing was sent, or the status is V(unknown)
 errors:
   description: Accounts and regions that refused, each in words that name the missing action and the remedy.
   returned: always
@@ -441,7 +443,8 @@ from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.place_run imp
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.progress import Counts, Progress
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.record import refused_record
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.request import EVENTS, NODES_A_COMMAND, Request, read_request
-from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.run import Run, assign, resolve
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.resolve import resolve
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.run import Run, assign
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.sink import Sink
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.targets import Targets, read_targets
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.verdict import summary, verdict
@@ -581,22 +584,28 @@ def conclude(task: Task, parts: Sequence[PlaceRun], sink: Sink, *, in_time: bool
         for command in part.commands
     ]
     found = summary(sink.counts)
-    result: dict[str, Any] = {"changed": bool(commands), "commands": commands, "nodes": sink.kept(), "summary": found}
+    unknown = found["by_status"].get("unknown", 0)
+    doubts = [f"What became of the command on {unknown} nodes is not known: see 'msg' of each of them in 'nodes'."] if unknown else []
+    result: dict[str, Any] = {"changed": bool(commands or unknown), "commands": commands, "nodes": sink.kept(), "summary": found}
     if params["results_path"]:
         result["results_path"] = params["results_path"]
     if sink.left_out:
         task.module.warn(f"{sink.left_out} results are not returned, beyond 'max_results'. Set 'results_path' to have all of them in a file.")
     refusals = [str(problem) for problem in merge(task.errors)]
     if not params["wait"]:
-        task.exit("\n".join(refusals) if refusals else None if commands else "No command was sent.", **result)
+        problems = [*doubts, *refusals]
+        task.exit("\n".join(problems) or (None if commands else "No command was sent."), **result)
     if not in_time:
         rest = f"Commands go on: a task with 'run_id: {task.run_id}' takes them over, and 'state: cancelled' ends them."
         task.exit(f"Not all nodes had ended after {params['wait_timeout']} s. {rest}", **result)
     success = params["success"] or ("all" if params["max_error_ratio"] is None else "ratio")
-    explained = named and not any(not part.explains_all for part in parts) and not any(error.region is None for error in task.errors)
+    # What an error has cost in a place stands at its nodes, if they were named by their ids.
+    explained = named and not any(error.region is None for error in task.errors)
     problem = verdict(found, success=success, max_error_ratio=params["max_error_ratio"] or 0.0, refusals=[] if explained else refusals)
-    if problem and explained and refusals:
-        problem = "\n".join([problem, *refusals])
+    if problem:
+        problem = "\n".join([problem, *doubts, *(refusals if explained else ())])
+    for doubt in doubts if problem is None else ():
+        task.module.warn(doubt)
     task.exit(problem, **result)
 
 

@@ -1,6 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m tests.bench [quick]``: measure, write results, print the table and how the targets came out."""
+"""``python -m tests.bench [full | quick | NAME]``: measure, write results, print the tables and how the targets came out.
+
+``full`` is plays on all transports and then the other measurements; NAME is one of the latter alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pathlib import Path
 
 from tests.lab import Lab
 
-from . import nodes, report
+from . import measures, nodes, report
 from .relay import Network
 from .rows import Key, Results, Sample, make_row
 from .runner import REPOSITORY, PlayFailed, Runner
@@ -55,7 +58,7 @@ class Plan:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("size", nargs="?", choices=("full", "quick"), default="full", help="quick: one round of the small workloads at 0 ms")
+    parser.add_argument("size", nargs="?", choices=("full", "quick", *measures.MODULES), default="full", help="quick: one round of the small workloads at 0 ms")
     parser.add_argument("--workloads", help="only these, by name: " + ", ".join(name for name in WORKLOADS if not name.startswith("empty")))
     parser.add_argument("--transports", help="only these: " + ", ".join(TRANSPORTS))
     parser.add_argument("--latencies", help="ms one way, for example 0,20")
@@ -111,8 +114,30 @@ def _rows(samples: dict[Key, list[Sample]]) -> Results:
 
 
 def main() -> int:
-    """Measure; 1 if a target was missed."""
+    """Measure; 1 if a target was missed, 2 if something failed."""
     arguments = _arguments()
+    try:
+        return _judged(_take(arguments.size)) if arguments.size in measures.MODULES else _measure_plays(arguments)
+    except (PlayFailed, measures.MeasurementFailed) as failure:
+        print(failure, file=sys.stderr)
+        return 2
+
+
+def _take(*names: str) -> list[str]:
+    """Other measurements: kept, put into the README and shown. Lines on their targets."""
+    taken = {name: measures.take(name) for name in names}
+    measures.keep(taken)
+    measures.write_into(REPOSITORY / "README.md", measures.read())
+    print("\n" + measures.tables(taken) + "\n")
+    return list(report.verdict_lines(measures.verdicts(taken)))
+
+
+def _judged(lines: Sequence[str]) -> int:
+    print("\n".join(lines))
+    return 1 if any(line.startswith("MISSED") for line in lines) else 0
+
+
+def _measure_plays(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
     partial = arguments.size == "quick" or any((arguments.workloads, arguments.transports, arguments.latencies, arguments.rounds))
     # A short name: sockets have long ones below it.
@@ -131,9 +156,6 @@ def main() -> int:
             finally:
                 for transport in transports:
                     transport.forget()
-    except PlayFailed as failure:
-        print(failure, file=sys.stderr)
-        return 2
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     results.write(QUICK_RESULTS if partial else RESULTS)
@@ -141,8 +163,7 @@ def main() -> int:
         report.write_into(REPOSITORY / "README.md", results)
     print("\n" + report.table(results) + "\n")
     lines = list(report.target_lines(results))
-    print("\n".join(lines))
-    return 1 if any(line.startswith("MISSED") for line in lines) else 0
+    return _judged(lines if partial else [*lines, *_take(*measures.MODULES)])
 
 
 if __name__ == "__main__":

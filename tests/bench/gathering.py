@@ -1,15 +1,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``PYTHONPATH=collections python -m tests.bench.gathering``: outputs gathered from S3 by the callback, against a plain parallel download.
+"""Outputs gathered from S3 by the callback, against a plain parallel download.
 
-The plain one is a program with as many threads, which share one boto3 client, get each object and write it into a file. Both are processes of
+The plain one is a program with as many threads, which share one boto3 client, get each object and write it into a file (`download.py`). Both are processes of
 their own that start, import and end; the callback's also keeps the index, and makes the report at the end. They take turns.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import contextlib
 import os
 import resource
 import statistics
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,13 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.disk import RUN,
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.reporting import make_report
 from tests.lab import Lab
 
+from .download import key
+from .measures import Measure
+
+TITLE = "Outputs gathered from S3 by `fleet.ssm.outputs`"
+NOTE = "Medians of three turns each; the callback's time has its index and report in it."
 BUCKET = "bench-outputs"
+COUNT, SIZE, CONNECTIONS, ROUNDS = 5_000, 10_000, 16, 3
 TARGET = 1.3
 HEAD = {"play": "bench", "play_number": 1, "task": "gather", "task_number": 1, "action": "fleet.ssm.run_command", "host": "localhost"}
 FACTS = {
@@ -36,31 +41,11 @@ FACTS = {
 }  # fmt: skip
 
 
-def key(number: int) -> str:
-    return f"c/i-{number:05d}/awsrunShellScript/0.awsrunShellScript/stdout"
-
-
 def nodes(count: int, region: str) -> list[dict[str, Any]]:
     """Results as the module returns them; stderr is known to be empty."""
     place = f"https://s3.{region}.amazonaws.com/{BUCKET}"
     known = {"status": "success", "rc": 0, "stderr": "", "output_truncated": False, "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:01Z"}
     return [{"instance_id": f"i-{number:05d}", "stdout": "x" * 2500, "stdout_uri": f"{place}/{key(number)}", **known} for number in range(count)]
-
-
-def plain(folder: Path, count: int, connections: int) -> None:
-    """The plain download, in a process of its own."""
-    import boto3
-    from botocore.config import Config
-
-    client = boto3.client("s3", config=Config(max_pool_connections=connections))
-
-    def fetch(number: int) -> None:
-        content = client.get_object(Bucket=BUCKET, Key=key(number))["Body"].read()
-        (folder / f"{number:05d}").write_bytes(content)
-
-    with ThreadPoolExecutor(connections) as executor:
-        for _done in executor.map(fetch, range(count)):
-            pass
 
 
 def gather(folder: Path, count: int, connections: int, region: str) -> dict[str, Any]:
@@ -77,58 +62,54 @@ def gather(folder: Path, count: int, connections: int, region: str) -> dict[str,
     return counts
 
 
-def timed(function: Callable[[Path], Any]) -> tuple[float, float, Any]:
-    """Seconds that a function takes in a new folder, seconds of CPU of the processes that it starts and ends, and what it returns."""
+def timed(function: Callable[[Path], Any]) -> tuple[float, float]:
+    """Seconds that a function takes in a new folder, and seconds of CPU of the processes that it starts and ends."""
     with tempfile.TemporaryDirectory(prefix="fb-") as folder:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        result = function(Path(folder))
+        function(Path(folder))
         took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result
+        return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> int:
-    """Measure; 1 if the target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.gathering", description=__doc__)
-    parser.add_argument("--count", type=int, default=5_000, help="outputs (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=10_000, help="bytes of each (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.plain:
-        plain(chosen.plain, chosen.count, chosen.connections)
-        return 0
+@contextlib.contextmanager
+def outputs() -> Iterator[str]:
+    """A bucket with all outputs, to which the environment leads; its region."""
     with Lab([]) as lab:
         os.environ.update(lab.env())
         client = lab.client("s3")
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": lab.region})
-        content = os.urandom(chosen.size)
+        content = os.urandom(SIZE)
         with ThreadPoolExecutor(8) as executor:
-            list(executor.map(lambda number: client.put_object(Bucket=BUCKET, Key=key(number), Body=content), range(chosen.count)))
+            list(executor.map(lambda number: client.put_object(Bucket=BUCKET, Key=key(number), Body=content), range(COUNT)))
+        yield lab.region
+
+
+def measure() -> Iterator[Measure]:
+    """Both ways in turns."""
+    seconds: dict[str, list[float]] = {"plain": [], "gathered": []}
+    cpu: dict[str, list[float]] = {"plain": [], "gathered": []}
+    with outputs() as region:
 
         def plain_process(folder: Path) -> None:
-            size = ["--count", str(chosen.count), "--connections", str(chosen.connections)]
-            subprocess.run([sys.executable, "-m", "tests.bench.gathering", "--plain", str(folder), *size], check=True)
+            subprocess.run([sys.executable, "-m", "tests.bench.download", str(folder), BUCKET, str(COUNT), str(CONNECTIONS)], check=True)
 
-        seconds: dict[str, list[float]] = {"plain": [], "gathered": []}
-        for round_ in range(chosen.rounds):
-            order = ("plain", "gathered") if round_ % 2 == 0 else ("gathered", "plain")
-            for name in order:
-                if name == "plain":
-                    took, cpu, _nothing = timed(plain_process)
-                else:
-                    took, cpu, counts = timed(lambda folder: gather(folder, chosen.count, chosen.connections, lab.region))
-                    assert counts["objects"] == chosen.count and not counts["incomplete"], counts
+        def gathered(folder: Path) -> None:
+            counts = gather(folder, COUNT, CONNECTIONS, region)
+            if counts["objects"] != COUNT or counts["incomplete"]:
+                raise RuntimeError(f"not all outputs were gathered: {counts}")
+
+        ways: list[tuple[str, Callable[[Path], Any]]] = [("plain", plain_process), ("gathered", gathered)]
+        for round_ in range(ROUNDS):
+            for name, way in ways if round_ % 2 == 0 else reversed(ways):
+                took, of_cpu = timed(way)
                 seconds[name].append(took)
-                print(f"round {round_ + 1}  {name:<10}{took:8.2f} s, {cpu:.2f} s of CPU", flush=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+                cpu[name].append(of_cpu)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratio = medians["gathered"] / medians["plain"]
-    figures = {name: round(value, 2) for name, value in medians.items()}
-    print(json.dumps({"outputs": chosen.count, "bytes": chosen.size, "connections": chosen.connections, **figures}))
-    print(f"{'ok' if ratio <= TARGET else 'MISSED'}  gathered / plain: {ratio:.2f} (target {TARGET}); the larger process had {peak:.0f} MB")
-    return 0 if ratio <= TARGET else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    figures: dict[str, float | None] = {
+        "s": round(medians["gathered"], 2),
+        "s of a plain download": round(medians["plain"], 2),
+        "ratio": round(medians["gathered"] / medians["plain"], 3),
+        "s of CPU": round(statistics.median(cpu["gathered"]), 2),
+        "s of CPU, plain": round(statistics.median(cpu["plain"]), 2),
+    }
+    yield Measure(f"{COUNT:,} outputs of {SIZE // 1000} kB, {CONNECTIONS} connections", figures, {"ratio": TARGET})

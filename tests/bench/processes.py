@@ -58,14 +58,16 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def peak_mb(processes: Sequence[psutil.Process]) -> float:
     """The sum of what each process had in memory at its peak."""
-    total = 0
-    for process in processes:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            continue
-        total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    return total / 1024
+    return sum(peak_of(process.pid) for process in processes)
+
+
+def peak_of(pid: int) -> float:
+    """MB that a process has had in memory at its peak; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 
 
 def inside(pid: int) -> set[int]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .rows import Results, Row
@@ -80,8 +80,13 @@ def write_into(readme: Path, results: Results) -> None:
 
 
 def target_lines(results: Results) -> Iterable[str]:
-    """One line for each target."""
-    for verdict in verdicts(results):
+    """One line for each target of the plays."""
+    return verdict_lines(verdicts(results))
+
+
+def verdict_lines(found: Iterable[Verdict]) -> Iterator[str]:
+    """One line for each verdict."""
+    for verdict in found:
         yield f"{_word(verdict):<8} {'–' if verdict.value is None else f'{verdict.value:.2f}':>8} ≤ {verdict.limit:<6.2f} {verdict.text}"
 
 

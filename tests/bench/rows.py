@@ -86,7 +86,8 @@ def make_row(key: Key, tasks: int, samples: Sequence[Sample], empty_s: float | N
     )
 
 
-def _machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
+    """What figures were taken on."""
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")), "")
     memory_kb = int(Path("/proc/meminfo").read_text(encoding="utf-8").split()[1])
     return {"cpu": cpu or platform.machine(), "cores": len(os.sched_getaffinity(0)), "memory_gb": round(memory_kb / 1024 / 1024), "kernel": platform.release()}
@@ -99,7 +100,7 @@ class Results:
     rows: list[Row]
     versions: dict[str, str]
     date: str
-    machine: dict[str, Any] = field(default_factory=_machine)
+    machine: dict[str, Any] = field(default_factory=machine_facts)
 
     def find(self, transport: str, workload: str, *, become: bool = False, latency_ms: int = 0) -> Row | None:
         """The one row of that name."""

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import bucket_policy, ec2_messages, instance_profiles, organizations, sts, tagging
+from . import bucket_policy, ec2_messages, instance_profiles, organizations, resource_groups, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
@@ -160,6 +160,10 @@ class Dispatcher:
             members = tagging.answer(self._world, principal.account, meaning.region, meaning.action, parameters)
             if members is not None:
                 return _json(members)
+        if meaning.service == "resource-groups":
+            members = resource_groups.answer(self._world, principal.account, meaning.region, meaning.action, json.loads(raw.body or b"{}"))
+            if members is not None:
+                return _json(members)
         if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
             return instance_profiles.answer(self._world, principal, meaning.region, meaning.action, meaning.form)
         if meaning.service == "iam":
@@ -260,6 +264,9 @@ def understand(raw: RawRequest) -> Meaning:
         return Meaning(service, action, region, WireProtocol.JSON, signature, {})
     if service in ("s3", ""):
         return Meaning("s3", _s3_action(raw), region, WireProtocol.S3, signature, {})
+    if service == "resource-groups":  # POST /list-group-resources
+        action = raw.target.partition("?")[0].strip("/").title().replace("-", "")
+        return Meaning(service, action, region, WireProtocol.JSON, signature, {})
     form = dict(parse_qsl(raw.target.partition("?")[2], keep_blank_values=True))
     if raw.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
         form |= dict(parse_qsl(raw.body.decode("utf-8", "replace"), keep_blank_values=True))

@@ -11,6 +11,7 @@ import asyncio
 import io
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ os.environ.setdefault("MOTO_AMIS_PATH", str(Path(__file__).with_name("images.jso
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
+from moto.logs.models import logs_backends
 from moto.resourcegroups.models import resourcegroups_backends
 from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -305,6 +307,15 @@ def publish_to_topic(topic: str, text: str, subject: str) -> None:
     """Publish to an SNS topic, by its ARN; raises if there is none."""
     _aws, _partition, _sns, region, account, _name = topic.split(":")
     sns_backends[account][region].publish(arn=topic, message=text, subject=subject)
+
+
+def write_log(account: str, region: str, group: str, stream: str, lines: Sequence[str]) -> None:
+    """Put lines into a new stream of CloudWatch Logs; the group is made if it is not there."""
+    backend = logs_backends[account][region]
+    backend.ensure_log_group(group)
+    backend.create_log_stream(group, stream)
+    now = int(time.time() * 1000)
+    backend.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])
 
 
 def group_query(account: str, region: str, name: str) -> dict[str, Any] | None:

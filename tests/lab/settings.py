@@ -38,6 +38,8 @@ class Settings:
     poll_seconds: float = 20.0
     #: How long after SendCommand its invocations are not to be seen (InvocationDoesNotExist).
     invocation_delay: float = 0.1
+    #: How long after SendCommand a command is not in ListCommands.
+    listing_delay: float = 0.0
     #: How long a second of SendCommand's TimeoutSeconds lasts.
     delivery_second: float = 1.0
     #: After how long an agent gets a message of Run Command again that it did not acknowledge, or was too busy for.

@@ -131,7 +131,7 @@ class Caller:
                 except Exception as error:
                     if is_throttling(error) and sent < deadline:
                         self.throttled += 1
-                        pace.throttled(sent, time.monotonic())
+                        pace.throttled(sent, time.monotonic(), max(other.gap for other in self._paces.values()))
                     elif is_expired(error) and not renewed:
                         renewed = True
                         self.place.clients.renew(client)

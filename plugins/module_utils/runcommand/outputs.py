@@ -10,65 +10,104 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from ..aws_errors import error_code
+from ..aws_errors import error_code, is_expired, is_throttling, is_transient
 from ..problems import CollectError
 from ..scope import Place
-from .record import API_STDERR, API_STDOUT, Record, steps_of
+from .caller import Caller, Stopped
+from .record import API_STDERR, API_STDOUT, BRIEF, Record, split, steps_of
 
-_URL = re.compile(r"https://s3[.-](?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
+#: The service writes ``https://s3.REGION.amazonaws.com/BUCKET/KEY``; S3's oldest name has no region.
+_URL = re.compile(r"https://s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
+_OLDEST_REGION = "us-east-1"
 _MISSING = frozenset({"NoSuchKey", "404"})
-#: Seconds between looks for an object that the agent has yet to upload.
-_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
+#: Seconds for which objects that the agent has yet to upload are waited for, once for all nodes of a command, and between looks.
+_LATE, _SHORTEST, _LONGEST = 45.0, 1.0, 8.0
+#: The same once one was waited for in vain: then others will not come either.
+_LATE_AGAIN = 5.0
+#: Seconds for which S3's faults are borne.
+_PATIENCE = 30.0
 
 
 def locate(url: str) -> tuple[str, str, str] | None:
     """Region, bucket and key of an output's URL; None if it is none."""
     found = _URL.fullmatch(url)
-    return (found["region"], found["bucket"], unquote(found["key"])) if found else None
+    return (found["region"] or _OLDEST_REGION, found["bucket"], unquote(found["key"])) if found else None
 
 
 class Outputs:
     """Completes results of one place."""
 
-    def __init__(self, caller: Any, *, full: bool) -> None:
+    def __init__(self, caller: Caller, *, full: bool) -> None:
         self._caller = caller
         self._full = full
+        self._late = _LATE
+        self._until: dict[str, float] = {}  # by command: when late objects are waited for no longer
 
     def complete(self, record: Record, entry: Mapping[str, Any]) -> None:
         """Put the whole output into a record whose output is cut; `output_error` says why that failed."""
         if not self._full or not record.get("output_truncated"):
             return
-        place: Place = self._caller.place
         try:
             if record["stdout_uri"]:
-                record["stdout"] = self.from_s3(place, record["stdout_uri"], expected=bool(record["stdout"]))
-                record["stderr"] = self.from_s3(place, record["stderr_uri"], expected=bool(record["stderr"]))
-                record["output_truncated"] = False
+                self._from_s3(record, entry)
             else:
                 self._from_api(record, entry)
         except CollectError as error:
             record["output_error"] = str(error)
+        except Stopped:
+            record["output_error"] = "the time for waiting was over before the whole output was there"
 
-    def from_s3(self, place: Place, url: str | None, *, expected: bool) -> str:
+    def hurry(self) -> None:
+        """From now on, wait for no object."""
+        self._late, self._until = 0.0, {}
+
+    def _from_s3(self, record: Record, entry: Mapping[str, Any]) -> None:
+        """Streams of steps whose output is cut; the listing has the others."""
+        until = self._until.setdefault(record["command_id"], time.monotonic() + self._late)
+        stdout, stderr = "", ""
+        for step in entry["CommandPlugins"]:
+            text = str(step.get("Output") or "")
+            one, other = split(text)
+            if len(text) >= BRIEF:
+                # Where stdout alone fills what the listing holds, nothing is known of stderr.
+                one = self._object(step.get("StandardOutputUrl") or "", expected=bool(one), until=until)
+                other = self._object(step.get("StandardErrorUrl") or "", expected=bool(other), until=until)
+            stdout, stderr = stdout + one, stderr + other
+        record["stdout"], record["stderr"], record["output_truncated"] = stdout, stderr, False
+
+    def _object(self, url: str, *, expected: bool, until: float) -> str:
         """An object's text; an empty stream has none. :raises CollectError: if it cannot be read."""
-        where = locate(url or "")
+        place: Place = self._caller.place
+        where = locate(url)
         if where is None:
-            return ""
+            raise CollectError(place.account, place.region, "s3:GetObject", f"the address of the output is none of S3: {url!r}.", "")
         region, bucket, key = where
-        for pause in (*_LATE, None):
+        began, pause, renewed = time.monotonic(), _SHORTEST, False
+        while True:
+            client = place.clients.client("s3", region)
             try:
-                body = place.clients.client("s3", region).get_object(Bucket=bucket, Key=key)["Body"]
-                text: str = body.read().decode("utf-8", "replace")
-                return text
+                content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+                return content.decode("utf-8", "replace")
             except Exception as error:
-                if error_code(error) in _MISSING and not expected:
-                    return ""
-                if error_code(error) not in _MISSING or pause is None:
+                now = time.monotonic()
+                if error_code(error) in _MISSING:
+                    if not expected:
+                        return ""
+                    if again := now < until:
+                        pause = min(pause, until - now)
+                    else:
+                        self._late = min(self._late, _LATE_AGAIN)
+                elif again := is_expired(error) and not renewed:
+                    renewed, pause = True, 0.0
+                    place.clients.renew(client)
+                else:
+                    again = (is_throttling(error) or is_transient(error)) and now - began < _PATIENCE
+                if not again:
                     explained = place.clients.explain(region, "s3:GetObject", error)
                     text = f"s3://{bucket}/{key}: {explained.text}"
                     raise CollectError(place.account, region, "s3:GetObject", text, explained.remedy, error) from error
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+            self._caller.wait(pause)
+            pause = min(max(pause, _SHORTEST) * 2, _LONGEST)
 
     def _from_api(self, record: Record, entry: Mapping[str, Any]) -> None:
         stdout, stderr = "", ""

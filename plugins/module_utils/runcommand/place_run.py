@@ -9,6 +9,7 @@ one pass; send again what was not delivered.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from .outputs import Outputs
 from .progress import Counts
 from .record import Record, invocation_record, refused_record
 from .request import NODES_A_COMMAND, Request, Window, allowed_errors
+from .resolve import registered, resolve
 from .sink import Sink
 from .status import is_command_final, is_final, may_retry, snake
 from .targets import Targets, chunks, halves, ids_in
@@ -32,9 +34,7 @@ _PAGE = 50
 #: Seconds between looks at commands: a part of the time since the last one was sent, so that a result is late by that part at most.
 _SHORTEST, _LONGEST, _PART = 1.0, 30.0, 0.15
 #: Seconds before each look for a command whose answer was lost, since listings lag behind.
-_LOOKS = (0.5, 2.0, 5.0)
-#: Sends of a command whose answer is lost each time.
-_SENDS = 3
+_LOOKS = (0.5, 2.0, 5.0, 10.0, 15.0)
 #: Seconds by which the clocks of controller and service may differ.
 _SKEW = 300.0
 #: Commands up to which each is looked at by its id, which no other people's commands lengthen.
@@ -50,6 +50,7 @@ class Command:
     total: int  #: nodes
     requested: float  #: by the service's clock, seconds since the epoch
     document: str
+    ids: tuple[str, ...] = ()  #: its nodes, if it names them
     done: int = 0
     failed: int = 0
     complete: bool = False  #: by its counters
@@ -165,35 +166,36 @@ class PlaceRun:
         attempt, ids = self._queue.popleft()
         targets: dict[str, Any] = {"Targets": self._targets.to_api()} if ids is None else {"InstanceIds": list(ids)}
         mark = Mark.of(self._request.run_id, attempt, self._targets.texts() if ids is None else ids)
+        began = time.time()
         try:
             request = self._request.in_place(lambda: self.place.account_id, self.place.region)
-            answer = self._send(mark, request.to_api(mark, targets, self._window))
+            answer = self.caller.once("SendCommand", **request.to_api(mark, targets, self._window))["Command"]
         except (CollectError, Stopped):
             self._queue.appendleft((attempt, ids))
             raise
         except Ambiguous as error:
-            self._unknown(ids, error)
+            self._seek(mark, attempt, ids, error, began - _SKEW)
             return
         except Exception as error:
             self._judge_refusal(attempt, ids, error)
             return
         self._denied = 0
-        self._accepted(answer, attempt, len(ids) if ids is not None else None)
+        self._accepted(answer, attempt, ids)
 
-    def _send(self, mark: Mark, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The command, sent once: if the answer is lost, it is looked for before it is sent again."""
-        for number in range(_SENDS):
-            began = time.time()
-            try:
-                command: dict[str, Any] = self.caller.once("SendCommand", **parameters)["Command"]
-                return command
-            except Ambiguous:
-                found = self._find(mark, began - _SKEW)
-                if found is not None:
-                    return found
-                if number == _SENDS - 1:
-                    raise
-        raise AssertionError("unreachable")
+    def _seek(self, mark: Mark, attempt: int, ids: tuple[str, ...] | None, lost: Ambiguous, since: float) -> None:
+        """The answer to a command was lost: take the command over if it is listed. It is never sent again, since it may run."""
+        try:
+            found = self._find(mark, since)
+        except Stopped:
+            self._unknown(attempt, ids, lost, "the time for waiting was over before it was found")
+            raise
+        except CollectError as error:
+            self._unknown(attempt, ids, lost, f"it cannot be looked for, since {error.text.rstrip('.')}")
+            return
+        if found is not None:
+            self._accepted(found, attempt, ids)
+        else:
+            self._unknown(attempt, ids, lost, f"it is not listed {sum(_LOOKS):.0f} s later")
 
     def _find(self, mark: Mark, since: float) -> dict[str, Any] | None:
         for pause in _LOOKS:
@@ -203,9 +205,9 @@ class PlaceRun:
                     return command
         return None
 
-    def _accepted(self, answer: dict[str, Any], attempt: int, nodes: int | None) -> None:
-        total = nodes if nodes is not None else int(answer.get("TargetCount") or 0)
-        command = Command(answer["CommandId"], attempt, total, float(answer["RequestedDateTime"]), answer["DocumentName"])
+    def _accepted(self, answer: dict[str, Any], attempt: int, ids: tuple[str, ...] | None) -> None:
+        total = len(ids) if ids else int(answer.get("TargetCount") or 0)
+        command = Command(answer["CommandId"], attempt, total, float(answer["RequestedDateTime"]), answer["DocumentName"], ids or ())
         self.commands.append(command)
         self._sent_at = time.monotonic()
 
@@ -215,7 +217,7 @@ class PlaceRun:
         if ids is None:
             raise self.caller.explain("SendCommand", error) from error
         if code == "InvalidInstanceId":
-            bad = ids_in(error_message(error), ids) or self._unregistered(ids)
+            bad = ids_in(error_message(error), ids) or sorted(set(ids) - set(registered(self.caller, ids)))
             reason = "Systems Manager does not take commands for it: it is not registered in this account and region, or is stopped"
             self._divide(attempt, ids, bad, "undeliverable", f"{reason}. Check the id, and managed_node_info")
         elif code == "UnsupportedPlatformType":
@@ -227,13 +229,6 @@ class PlaceRun:
         else:
             self._queue.appendleft((attempt, ids))
             raise self.caller.explain("SendCommand", error) from error
-
-    def _unregistered(self, ids: tuple[str, ...]) -> list[str]:
-        filters = [{"Key": "InstanceIds", "Values": list(ids)}]
-        found: set[str] = set()
-        for page in self.caller.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=filters, MaxResults=_PAGE):
-            found.update(entry["InstanceId"] for entry in page)
-        return [node_id for node_id in ids if node_id not in found]
 
     def _divide(self, attempt: int, ids: tuple[str, ...], bad: Sequence[str], status: str, message: str) -> None:
         """Refuse the bad nodes and send to the others; if none is known to be bad, find it by halves."""
@@ -252,11 +247,19 @@ class PlaceRun:
             else:
                 self._sink.add(refused_record(node_id, self._where, status, message, attempt=attempt))
 
-    def _unknown(self, ids: tuple[str, ...] | None, error: Ambiguous) -> None:
-        text = f"SendCommand was not answered, and the command is not listed; it may have been accepted: {error}"
+    def _unknown(self, attempt: int, ids: tuple[str, ...] | None, lost: Ambiguous, why: str) -> None:
+        """Whether the command was accepted cannot be known. Nodes of targets are those that they mean now, if that can be asked."""
+        text = f"it may run: the answer to SendCommand was lost ({lost}), and {why}."
+        remedy = f"Look for it with run_command_info and {self._name}. A task with it takes the command over, and sends it only if it is not listed then either."
         if ids is None:
-            raise CollectError(self.place.account, self.place.region, "ssm:SendCommand", text, "Look for it with run_command_info.", error.cause)
-        self._refuse(ids, "unknown", text)
+            self.error = CollectError(self.place.account, self.place.region, "ssm:SendCommand", text, remedy, lost.cause)
+            with contextlib.suppress(CollectError, Stopped):
+                ids = tuple(resolve(self._targets, self.caller))
+        self._refuse(ids or (), "unknown", f"{text} {remedy}", attempt)
+
+    @property
+    def _name(self) -> str:
+        return f"'run_id: {self._request.run_id}'"
 
     # -- following
 
@@ -276,7 +279,7 @@ class PlaceRun:
             if mark is None or mark.run_id != self._request.run_id:
                 continue
             ids = tuple(entry.get("InstanceIds") or ())
-            self._accepted(entry, mark.attempt, len(ids) if ids else None)
+            self._accepted(entry, mark.attempt, ids or None)
             self._attempt = max(self._attempt, mark.attempt)
             for node_id in ids:
                 if mark.attempt:
@@ -356,14 +359,16 @@ class PlaceRun:
     def _leave(self) -> None:
         """Stopped while nodes are still at it: their status as it is now."""
         self.caller.unstoppable()
+        self._outputs.hurry()
         try:
             for command in self.commands:
                 if not command.collected:
                     self._collect(command, unfinished=True)
         except CollectError as error:
-            self.error = error
-        for _attempt, ids in self._queue:
-            self._refuse(ids or (), "not_sent", "the time for waiting was over before it was sent")
+            self._fail(error)
+            return
+        for attempt, ids in self._queue:
+            self._refuse(ids or (), "not_sent", "the time for waiting was over before it was sent", attempt)
         self._queue.clear()
         self._give_up_retries()
 
@@ -371,19 +376,20 @@ class PlaceRun:
         """Nothing more can be done here: each node that is known by its id gets the reason."""
         self.error = error
         status = "access_denied" if error.cause is not None and is_denied(error.cause) else "not_sent"
-        rest = [node_id for _attempt, ids in self._queue for node_id in ids or ()]
+        for attempt, ids in self._queue:
+            self._refused += len(ids or ())
+            self._record(ids or (), status, str(error), attempt)
         self._queue.clear()
-        for node_id in rest:
-            self._refused += 1
-            self._sink.add(refused_record(node_id, self._where, status, str(error)))
+        text = f"what became of it cannot be known: {error} It goes on. A task with {self._name} takes it over."
+        for command in self.commands if self._options.wait else ():
+            if not command.collected:
+                self._record([node_id for node_id in command.ids if node_id not in command.seen], "unknown", text, command.attempt, command.command_id)
         self._give_up_retries()
 
-    def _give_up_retries(self) -> None:
-        for node_id in self._again:
-            self._sink.add(refused_record(node_id, self._where, "undeliverable", "not delivered, and not sent again before the end"))
-        self._again = []
+    def _record(self, ids: Iterable[str], status: str, message: str, attempt: int, command_id: str | None = None) -> None:
+        for node_id in ids:
+            self._sink.add({**refused_record(node_id, self._where, status, message, attempt=attempt), "command_id": command_id})
 
-    @property
-    def explains_all(self) -> bool:
-        """Whether every node that an error has cost is among the results, since it was named by its id."""
-        return self._nodes > 0 and all(command.collected for command in self.commands)
+    def _give_up_retries(self) -> None:
+        self._record(self._again, "undeliverable", "not delivered, and not sent again before the end", self._attempt)
+        self._again = []

@@ -48,11 +48,17 @@ def invocation_record(entry: Mapping[str, Any], place: Mapping[str, Any], *, att
     }
     if output:
         texts = [str(step.get("Output") or "") for step in steps]
-        parts = [text.partition(SEPARATOR) for text in texts]
-        record["stdout"] = "".join(stdout for stdout, _separator, _stderr in parts)
-        record["stderr"] = "".join(stderr for _stdout, _separator, stderr in parts)
+        parts = [split(text) for text in texts]
+        record["stdout"] = "".join(stdout for stdout, _stderr in parts)
+        record["stderr"] = "".join(stderr for _stdout, stderr in parts)
         record["output_truncated"] = any(len(text) >= BRIEF for text in texts)
     return record
+
+
+def split(output: str) -> tuple[str, str]:
+    """A step's stdout and stderr, as far as the listing has them."""
+    stdout, _separator, stderr = output.partition(SEPARATOR)
+    return stdout, stderr
 
 
 def refused_record(node_id: str, place: Mapping[str, Any], status: str, message: str, *, attempt: int = 0) -> Record:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from .caller import Caller
 from .place_run import PlaceRun
 from .progress import Counts
-from .targets import Named, Targets, chunks
+from .resolve import registered
+from .targets import Named, Targets
 
 #: Seconds between looks at the counters of all places, which cost no call.
 _TICK = 1.0
@@ -90,35 +91,3 @@ def assign(targets: Targets, callers: Sequence[Caller]) -> tuple[list[list[str]]
             else:
                 rest.append(Named(node_id))
     return found, rest
-
-
-def registered(caller: Caller, node_ids: Sequence[str]) -> list[str]:
-    """Those of the nodes that Systems Manager knows in a place. :raises CollectError: if it refuses."""
-    found: set[str] = set()
-    for chunk in chunks(node_ids):
-        filters = [{"Key": "InstanceIds", "Values": list(chunk)}]
-        for page in caller.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=filters, MaxResults=50):
-            found.update(entry["InstanceId"] for entry in page)
-    return [node_id for node_id in node_ids if node_id in found]
-
-
-def resolve(targets: Targets, caller: Caller) -> list[str]:
-    """The nodes that the targets mean in a place now, for check mode; the service resolves them itself when a command is sent.
-
-    :raises CollectError: if they cannot be listed.
-    """
-    group = targets.group
-    if group is not None:
-        types = next((values for key, values in targets.criteria if key == "resource-groups:ResourceTypeFilters"), ())
-        members: list[str] = []
-        pages = caller.place.pages("ListGroupResources", "Resources", service="resource-groups", Group=group)
-        for entry in pages:
-            identifier = entry["Identifier"]
-            if not types or identifier["ResourceType"] in types:
-                members.append(identifier["ResourceArn"].rpartition("/")[2])
-        return registered(caller, [node_id for node_id in members if node_id.startswith(("i-", "mi-"))])
-    filters = [{"Key": key, "Values": list(values)} for key, values in targets.criteria]
-    found: list[str] = []
-    for page in caller.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=filters, MaxResults=50):
-        found += [entry["InstanceId"] for entry in page]
-    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Local:
         result = self.result(module, *modes, **options)
         assert not result.get("failed"), result
         return result
+
+    def pause_while(self, running: Future[Any], seconds: float = 0.1) -> None:
+        """A pause between looks, while a module runs in a thread; raises what it raises if it has ended."""
+        if wait([running], timeout=seconds).done:
+            raise AssertionError(f"it has ended: {running.result()}")
 
     def fail(self, module: str, *modes: str, **options: Any) -> dict[str, Any]:
         """The result of one that fails, and of nothing worse."""

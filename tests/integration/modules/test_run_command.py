@@ -7,52 +7,18 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.modules.local import ROLE, Local
-from tests.lab import Lab, NodeKind
-
-HUB, OTHER = "111111111111", "222222222222"
-REGION = "eu-central-1"
-REGIONS = [REGION, "us-east-1"]
-BOTH = {"regions": REGIONS, "accounts": [{"name": "one"}, {"name": "two", "role_arn": ROLE}]}
-ECHO = {"commands": ["echo hello"]}
-
-
-def simulated(count: int, prefix: str, *, account: str = HUB, region: str = REGION, hybrid: bool = True, **values: Any) -> list[dict[str, Any]]:
-    place = {"account": account, "region": region, "kind": NodeKind.SIMULATED, "hybrid": hybrid}
-    return [{"name": f"{prefix}-{number}", "tags": {"Role": prefix}, **place, **values} for number in range(1, count + 1)]
-
-
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[Lab]:
-    nodes = [
-        *simulated(49, "batch"),
-        *simulated(120, "crowd"),
-        *simulated(3, "app", options={"stdout": "I am {name}\n"}),
-        *simulated(2, "app", account=OTHER, region=REGIONS[1]),
-        *simulated(2, "bad", options={"failing": 1.0, "code": 3, "stderr": "no\n"}),
-        *simulated(2, "slow", options={"seconds": 20}),
-        *simulated(1, "silent", options={"silent": 1.0}),
-    ]
-    with Lab(nodes) as lab:
-        yield lab
+from tests.integration.modules.fleet import BOTH, ECHO, HUB, OTHER, REGION, REGIONS, ids
+from tests.integration.modules.local import Local
 
 
 @pytest.fixture
-def local(fleet: Lab, tmp_path: Path) -> Iterator[Local]:
-    fleet.reset_requests()
-    yield Local(tmp_path / "controller", fleet)
-    fleet.clear_permissions()
-    fleet.clear_faults()
-
-
-def ids(lab: Lab, prefix: str) -> list[str]:
-    return [node.node_id for node in lab.nodes() if node.name.startswith(f"{prefix}-")]
+def local(on_fleet: Local) -> Local:
+    return on_fleet
 
 
 def test_two_accounts_by_tag(local: Local) -> None:
@@ -100,15 +66,6 @@ def test_an_account_that_refuses_takes_no_other_one_with_it(local: Local) -> Non
     assert local("run_command", **ECHO, **BOTH, tags={"Role": "app"}, success="any")["summary"]["succeeded"] == 3
 
 
-def test_a_lost_answer_does_not_send_twice(local: Local) -> None:
-    with local.lab.fault_calls("ssm:SendCommand", lost=True, count=1):
-        result = local("run_command", **ECHO, region=REGION, tags={"Role": "app"})
-    assert result["summary"]["succeeded"] == 3
-    (command,) = result["commands"]
-    sent = local.lab.client("ssm").list_commands()["Commands"]
-    assert [entry["CommandId"] for entry in sent if result["run_id"] in entry["Comment"]] == [command["command_id"]]
-
-
 def test_a_run_is_taken_over_by_its_name(local: Local) -> None:
     options = {**ECHO, "region": REGION, "instance_ids": ids(local.lab, "app")[:3], "run_id": "job-1"}
     started = local("run_command", **options, wait=False)
@@ -151,11 +108,8 @@ def test_a_number_of_nodes_at_once_holds_for_more_than_one_command(local: Local)
 
 def test_what_was_not_delivered_is_sent_again(local: Local) -> None:
     local.lab.settings(delivery_second=0.05)
-    try:
-        options = {**ECHO, "region": REGION, "tags": {"Role": "silent"}, "delivery_timeout": 30}
-        result = local.fail("run_command", **options, retries=1)
-    finally:
-        local.lab.settings(delivery_second=1.0)
+    options = {**ECHO, "region": REGION, "tags": {"Role": "silent"}, "delivery_timeout": 30}
+    result = local.fail("run_command", **options, retries=1)
     assert [command["attempt"] for command in result["commands"]] == [0, 1]
     assert result["summary"]["by_status"] == {"delivery_timed_out": 1} and result["nodes"][0]["attempt"] == 1
 

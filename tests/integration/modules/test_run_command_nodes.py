@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,40 @@ def test_a_controller_that_is_killed_is_followed_by_one_that_takes_over(local: L
     process.communicate()
     (node,) = local("run_command", **options)["nodes"]
     assert node["stdout"] == "once\n" and local.lab.requests().counts["ssm:SendCommand"] == 1
+
+
+@pytest.fixture(scope="module")
+def document(lab: Lab) -> str:
+    """Of two steps that each write more than the listing holds."""
+    lines = {"one": "seq -f first-line-%.0f 300", "two": "seq -f again-%.0f 300; exit {{ code }}"}
+    steps = [{"action": "aws:runShellScript", "name": name, "inputs": {"runCommand": [line]}} for name, line in lines.items()]
+    parameters = {"code": {"type": "String", "default": "0", "allowedPattern": "[0-9]+"}}
+    content = {"schemaVersion": "2.2", "description": "two steps", "parameters": parameters, "mainSteps": steps}
+    lab.client("ssm", region="eu-central-1").create_document(Name="Fleet-TwoSteps", DocumentType="Command", Content=json.dumps(content))
+    return "Fleet-TwoSteps"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_bucket", [False, True])
+def test_outputs_of_several_steps_are_put_together(local: Local, web: dict[str, Any], document: str, bucket: str, with_bucket: bool) -> None:
+    place = {"s3_bucket": bucket, "s3_prefix": "steps"} if with_bucket else {}
+    (good,) = local("run_command", **web, document=document, output="full", **place)["nodes"]
+    lines = [f"{word}-{number}\n" for word in ("first-line", "again") for number in range(1, 301)]
+    assert good["stdout"] == "".join(lines) and not good["output_truncated"] and (good["status"], good["rc"]) == ("success", 0)
+    (bad,) = local.fail("run_command", **web, document=document, parameters={"code": "5"}, output="full", **place)["nodes"]
+    assert bad["stdout"] == good["stdout"] and (bad["status"], bad["rc"]) == ("failed", 5)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_deleted_while_nodes_work(local: Local, web: dict[str, Any]) -> None:
+    s3 = local.lab.client("s3")
+    s3.create_bucket(Bucket="fleet-gone", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    local.lab.reset_requests()
+    commands = ["sleep 2; seq -f line-%.0f 500"]
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(local, "run_command", **web, commands=commands, s3_bucket="fleet-gone", output="full")
+        while not local.lab.requests().counts.get("ssm:SendCommand"):
+            local.pause_while(running)
+        s3.delete_bucket(Bucket="fleet-gone")
+        (node,) = running.result()["nodes"]
+    assert node["status"] == "success" and node["stdout"].startswith("line-1\n") and "NoSuchBucket" in node["output_error"]

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the world is told about commands: EventBridge's status events, and notifications over SNS.
+"""What the world is told about commands: EventBridge's status events, notifications over SNS, and outputs in CloudWatch Logs.
 
-Both are best effort on AWS, and here on demand: events can be lost, or late (`EventFault`).
+The first two are best effort on AWS, and here on demand: events can be lost, or late (`EventFault`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..moto_bridge import publish_to_topic
 from .agenda import Agenda
 from .command import Command
 from .invocation import Invocation
+from .log_output import write_outputs
 from .status import Details
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Publisher:
     def changed(self, command: Command, invocation: Invocation | None) -> None:
         """A new status, of an invocation or (None) of the command. Not in the order of their times if a fault makes some late."""
         details = command.details if invocation is None else invocation.details
+        if invocation is not None and invocation.final and command.output.log_enabled:
+            self._submit(write_outputs, (command, invocation))
         if event_bus.has_rules(command.account, command.region):
             event = _event(command, invocation, details)
             self._send("eventbridge", command, event_bus.publish, command.account, command.region, event)

@@ -26,10 +26,11 @@ _STAGES = {"Executing": False, "Complete": True}
 async def list_commands(call: Call) -> dict[str, Any]:
     """Commands, the latest first."""
     _check_filters(call)
+    visible = time.time() - call.world.settings.listing_delay
 
     def entries(start: int | None, _skipped: int) -> Iterator[tuple[str, Command]]:
         for position, command in _commands(call, start):
-            if _shown(call, command, command.details):
+            if command.requested <= visible and _shown(call, command, command.details):
                 yield f"{position}", command
 
     chosen, more = _page(call, entries)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import measures, report
+from tests.bench.measures import Measure, Measurement
 from tests.bench.rows import Key, Results, Sample, make_row
 from tests.bench.targets import verdicts
 
@@ -53,3 +54,28 @@ def test_the_table_of_the_readme_is_that_of_the_results():
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     shown = readme.partition(report.BEGIN)[2].partition(report.END)[0].strip()
     assert shown == (report.table(Results.read(RESULTS)) if RESULTS.exists() else "")
+
+
+def measurement(title: str = "T", **figures: float | None) -> Measurement:
+    return Measurement(title, "a note", "2026-01-01", {"cpu": "a CPU", "cores": 2, "kernel": "6"}, [Measure("one", figures, {"s": 2.0})])
+
+
+def test_a_measurement_takes_the_place_of_its_older_one_alone(tmp_path):
+    path = tmp_path / "measures.json"
+    first, second = measures.MODULES[:2]
+    measures.keep({second: measurement(s=1.0), first: measurement(s=3.0, MB=None)}, path)
+    measures.keep({second: measurement(s=1.5)}, path)
+    assert measures.read(path) == {first: measurement(s=3.0, MB=None), second: measurement(s=1.5)}
+    assert list(measures.read(path)) == [first, second]
+
+
+def test_a_table_of_measures_and_how_their_limits_came_out():
+    found = {"a": measurement("A", s=1.25, calls=12_345.0, MB=None)}
+    assert measures.tables(found).splitlines()[2:] == ["| | s | calls | MB |", "|---|---:|---:|---:|", "| one | 1.25 (≤ 2) | 12,345 | – |", "", "a note"]
+    assert [verdict.good for verdict in measures.verdicts({**found, "b": measurement(s=2.5)})] == [True, False]
+
+
+def test_the_measures_of_the_readme_are_those_of_their_file():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(measures.BEGIN)[2].partition(measures.END)[0].strip()
+    assert shown == measures.tables(measures.read())
