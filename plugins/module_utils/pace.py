@@ -136,10 +136,8 @@ class SerialPace:
         if self._refused == 1 and passed < self._gap:
             self._free_at = self._last_good + self._gap
             return
-        if self._gap:
-            first = self._gap * self.STEP
-        else:
-            first = (likely - passed) * 1.1 if likely > passed else self.FIRST_PAUSE
+        unknown = (likely - passed) * 1.1 if likely > passed else self.FIRST_PAUSE
+        first = self._gap * self.STEP if self._gap else unknown
         pause = min(max(first, self.SHORTEST_PAUSE) * 2 ** min(self._refused - 1, 10), self.LONGEST)
         self._free_at = now + pause * (0.9 + 0.2 * self._jitter())
 

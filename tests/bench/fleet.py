@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import Lab, NodeKind
+from tests.lab import Lab
 
 from . import processes
 from .measures import Measure

@@ -250,7 +250,7 @@ class PlaceRun:
     def _unknown(self, attempt: int, ids: tuple[str, ...] | None, lost: Ambiguous, why: str) -> None:
         """Whether the command was accepted cannot be known. Nodes of targets are those that they mean now, if that can be asked."""
         text = f"it may run: the answer to SendCommand was lost ({lost}), and {why}."
-        remedy = f"Look for it with run_command_info and {self._name}. A task with it takes the command over, and sends it only if it is not listed then either."
+        remedy = f"Look for it with run_command_info and {self._name}. A task with it takes the command over, and sends it only if it is not listed then."
         if ids is None:
             self.error = CollectError(self.place.account, self.place.region, "ssm:SendCommand", text, remedy, lost.cause)
             with contextlib.suppress(CollectError, Stopped):

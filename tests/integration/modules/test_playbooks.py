@@ -63,10 +63,8 @@ FIXES = [{"id": "KB5031364", "on": "2026-11-10"}, {"id": "KB5030211", "on": "202
 @pytest.fixture
 def windows(lab: Lab) -> Iterator[list[LabNode]]:
     """A node with two fixes, and one with none."""
-    nodes = [
-        {"name": f"win-{number}", "kind": "windows", "tags": {"Os": "windows"}, "options": {"scripts": [{"pattern": "Get-HotFix", "stdout": json.dumps(fixes)}]}}
-        for number, fixes in enumerate((FIXES, []))
-    ]
+    tables = [[{"pattern": "Get-HotFix", "stdout": json.dumps(fixes)}] for fixes in (FIXES, [])]
+    nodes = [{"name": f"win-{n}", "kind": "windows", "tags": {"Os": "windows"}, "options": {"scripts": table}} for n, table in enumerate(tables)]
     made = lab.add(*nodes)
     for node in made:
         node.wait_online()

@@ -75,6 +75,7 @@ def test_one_that_is_never_listed_costs_its_own_nodes_alone(local: Local) -> Non
 @pytest.mark.slow
 def test_a_fault_of_the_service_may_hide_a_command_as_well(local: Local) -> None:
     local.lab.fault_calls(SEND, status=500, count=1)
-    result = local("run_command", **ECHO, region=REGION, instance_ids=ids(local.lab, "batch") + ids(local.lab, "app")[:3], max_concurrency="100%", success="any")
+    nodes = ids(local.lab, "batch") + ids(local.lab, "app")[:3]
+    result = local("run_command", **ECHO, region=REGION, instance_ids=nodes, max_concurrency="100%", success="any")
     assert result["summary"]["by_status"] == {"success": 2, "unknown": 50} and sent(local) == 2
     assert result["warnings"] == ["What became of the command on 50 nodes is not known: see 'msg' of each of them in 'nodes'."]

@@ -20,6 +20,7 @@ def local(on_fleet: Local) -> Local:
     return on_fleet
 
 
+@pytest.mark.slow
 def test_a_resource_group(local: Local) -> None:
     query = {"ResourceTypeFilters": ["AWS::AllSupported"], "TagFilters": [{"Key": "Role", "Values": ["app", "bad"]}]}
     groups = local.lab.client("resource-groups")
@@ -44,6 +45,7 @@ def test_errors_stop_a_command_and_those_that_would_follow_it(local: Local) -> N
     assert len(unsent) == 10 and "max_errors=5" in unsent[0]["msg"]
 
 
+@pytest.mark.slow
 def test_one_of_a_hundred_may_fail(local: Local) -> None:
     options = {**ECHO, "region": REGION, "instance_ids": ids(local.lab, "crowd")[:99] + ids(local.lab, "bad")[:1], "max_concurrency": "100%"}
     assert local("run_command", **options, max_error_ratio=0.01)["summary"] == {
@@ -52,6 +54,7 @@ def test_one_of_a_hundred_may_fail(local: Local) -> None:
     assert local.fail("run_command", **options, max_error_ratio=0.009)["msg"] == "The error ratio is 0.01, more than 0.009: of 100 nodes 1 failed."
 
 
+@pytest.mark.slow
 def test_notifications_come_by_sns(local: Local) -> None:
     sns, sqs, iam = (local.lab.client(service, region=REGION) for service in ("sns", "sqs", "iam"))
     topic = sns.create_topic(Name="commands")["TopicArn"]
@@ -74,6 +77,7 @@ def test_notifications_come_by_sns(local: Local) -> None:
     assert "InvalidRole" in local.fail("run_command", **options, notification=wrong)["msg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "group"), [({"cloudwatch_output": True}, "/aws/ssm/AWS-RunShellScript"), ({"cloudwatch_log_group": "/fleet/outputs"}, "/fleet/outputs")]
 )

@@ -85,6 +85,7 @@ def test_objects_that_never_come_are_waited_for_once_and_named(store: Store) -> 
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_a_missing_permission_is_named(store: Store) -> None:
     store.local.lab.deny("s3:GetObject")
     result = store.start().result()
@@ -92,6 +93,7 @@ def test_a_missing_permission_is_named(store: Store) -> None:
     assert all("s3:GetObject is not allowed for" in node["output_error"] for node in result["nodes"])
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_deleted_in_the_middle(store: Store) -> None:
     run = store.start()
     store.command(run)
@@ -100,7 +102,8 @@ def test_a_bucket_that_is_deleted_in_the_middle(store: Store) -> None:
     assert result["summary"]["succeeded"] == 4 and all("NoSuchBucket" in node["output_error"] for node in result["nodes"])
 
 
-@pytest.mark.parametrize("options", [{}, pytest.param({"s3_region": REGIONS[1]}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"s3_region": REGIONS[1]}])
 def test_a_bucket_in_another_region_is_found_and_faults_of_s3_are_borne(on_fleet: Local, options: dict[str, Any]) -> None:
     store = Store(on_fleet, REGIONS[1])
     on_fleet.lab.fault_calls("s3:GetObject", status=503, count=1)
