@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .health.causes import Cause, instance_starting
+from .health.diagnosis import Status, diagnose, status_of
+from .health.evidence import NOTHING, Evidence
 from .nodes import Node, is_hybrid
 
 FIRST_PAUSE = 2.0
@@ -18,50 +22,31 @@ class Waiting:
     """What one look at the nodes told."""
 
     online: tuple[Node, ...]
-    late: tuple[dict[str, str | None], ...]  #: instance_id, account_id, region, reason; with null where nothing is known
+    late: tuple[dict[str, Any], ...]  #: instance_id, account_id, region, reason, causes; with null where nothing is known
 
     def enough(self, count: int | None) -> bool:
         """Whether everything awaited is there; `count` is how many nodes there must be at least."""
         return not self.late and len(self.online) >= (count or 1)
 
 
-def judge(nodes: Iterable[Node], wanted_ids: Sequence[str] = ()) -> Waiting:
+def judge(nodes: Iterable[Node], wanted_ids: Sequence[str] = (), evidence: Mapping[str, Evidence] | None = None, *, now: float) -> Waiting:
     """Tell nodes that are online from others.
 
     :param nodes: all that were found, managed or not.
     :param wanted_ids: ids that must be among them; one that is not found is late, too.
+    :param evidence: what is known about nodes that are late, by id.
+    :param now: seconds since the epoch.
     """
-    found = list(nodes)
+    found, known = list(nodes), evidence or {}
     online = tuple(node for node in found if node["ping_status"] == "online" and node["state"] in (None, "running"))
     ready = {node["instance_id"] for node in online}
-    late = [_late(node["instance_id"], node, reason(node)) for node in found if node["instance_id"] not in ready]
-    known = {node["instance_id"] for node in found}
-    late += [_late(node_id, None, _missing(node_id)) for node_id in dict.fromkeys(wanted_ids) if node_id not in known]
+    late = []
+    for node in found:
+        if node["instance_id"] not in ready:  # an agent that is heard before EC2 calls its instance running has no cause, but is starting
+            late.append(_late(node, diagnose(node, known.get(node["instance_id"], NOTHING), now=now) or [instance_starting()]))
+    ids = {node["instance_id"] for node in found}
+    late += [_unknown(node_id) for node_id in dict.fromkeys(wanted_ids) if node_id not in ids]
     return Waiting(online, tuple(late))
-
-
-def reason(node: Node) -> str:
-    """Why a node is not online, and what to do."""
-    state = node["state"]
-    if state not in (None, "running", "pending"):
-        remedy = "start it" if state in ("stopped", "stopping") else "remove it from the task"
-        return f"the instance is {state}: {remedy}"
-    if not node["managed"]:
-        if state == "pending":
-            return "the instance is still starting"
-        if not node["instance_profile_arn"]:
-            return (
-                "it never registered, and has no instance profile: attach one whose role has AmazonSSMManagedInstanceCore, "
-                "or turn on the default host management configuration"
-            )
-        return (
-            f"it never registered: check that the agent is installed and runs, that it reaches ssm.{node['region']}.amazonaws.com, "
-            f"and that the role of {node['instance_profile_arn']} has AmazonSSMManagedInstanceCore"
-        )
-    since = f" since {node['last_ping']}" if node["last_ping"] else ""
-    if node["ping_status"] == "inactive":
-        return f"its agent is inactive{since}: start the machine and its agent, or register it again"
-    return f"the connection to its agent is lost{since}: check that machine and agent run and reach ssmmessages.{node['region']}.amazonaws.com"
 
 
 def pauses() -> Iterator[float]:
@@ -72,11 +57,20 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def _missing(node_id: str) -> str:
-    kind = "no hybrid node" if is_hybrid(node_id) else "no EC2 instance"
-    return f"there is {kind} of this id in the accounts and regions that were asked: check the id, 'accounts' and 'regions'"
+def _late(node: Node, causes: Sequence[Cause]) -> dict[str, Any]:
+    since = f" since {node['last_ping']}" if node["last_ping"] else ""
+    state = {Status.NEVER_REGISTERED: "It never registered. ", Status.LOST: f"The connection to its agent is lost{since}. "}.get(status_of(node), "")
+    reason = f"{state}{causes[0].sentence} {causes[0].remedy}"
+    others = [cause.cause for cause in causes[1:]]
+    if others:
+        reason += f" Or: {', '.join(others)}."
+    return {
+        "instance_id": node["instance_id"], "account_id": node["account_id"], "region": node["region"], "reason": reason,
+        "causes": [cause.describe() for cause in causes],
+    }  # fmt: skip
 
 
-def _late(node_id: str, node: Node | None, text: str) -> dict[str, str | None]:
-    place = {name: (str(node[name]) if node and node[name] else None) for name in ("account_id", "region")}
-    return {"instance_id": node_id, **place, "reason": text}
+def _unknown(node_id: str) -> dict[str, Any]:
+    kind = "hybrid node" if is_hybrid(node_id) else "EC2 instance"
+    text = f"There is no {kind} of this id in the accounts and regions that were asked. Check the id, 'accounts' and 'regions'."
+    return {"instance_id": node_id, "account_id": None, "region": None, "reason": text, "causes": []}

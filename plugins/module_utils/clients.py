@@ -30,20 +30,22 @@ except ImportError:  # the plugin that needs this says so with a remedy
 _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ec2": frozenset(
         {
-            "AssociateIamInstanceProfile", "DescribeIamInstanceProfileAssociations", "DescribeInstances", "DescribeRegions",
-            "DisassociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation",
+            "AssociateIamInstanceProfile", "DescribeIamInstanceProfileAssociations", "DescribeInstances", "DescribeInstanceStatus", "DescribeRegions",
+            "DescribeRouteTables", "DescribeVpcEndpoints", "DisassociateIamInstanceProfile", "GetConsoleOutput",
+            "ReplaceIamInstanceProfileAssociation",
         }
     ),
     "iam": frozenset(
         {
-            "AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetInstanceProfile", "GetRole", "GetRolePolicy",
-            "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "PutRolePolicy", "UpdateAssumeRolePolicy",
+            "AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetInstanceProfile", "GetPolicy", "GetPolicyVersion", "GetRole",
+            "GetRolePolicy", "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies", "PutRolePolicy", "SimulatePrincipalPolicy",
+            "UpdateAssumeRolePolicy",
         }
     ),
     "ssm": frozenset(
         {
             "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",
-            "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "ListCommandInvocations", "ListCommands",
+            "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "GetServiceSetting", "ListCommandInvocations", "ListCommands",
             "ListDocumentVersions", "ListTagsForResource", "ModifyDocumentPermission", "RemoveTagsFromResource", "SendCommand",
             "UpdateDocument", "UpdateDocumentDefaultVersion",
         }
@@ -87,11 +89,15 @@ _TIMEOUT_ATTEMPTS = 2
 
 
 class _LeanLoader(Loader):  # type: ignore[misc]
-    """Loads service models without the operations and members that nobody here reads."""
+    """Loads service models without the operations and members that nobody here reads.
 
-    def __init__(self) -> None:
+    :param more: members of EC2's instances that the caller reads beyond `_MEMBERS`.
+    """
+
+    def __init__(self, more: frozenset[str]) -> None:
         super().__init__()
         self._lock = threading.Lock()
+        self._more = more
 
     def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
         with self._lock:  # sessions of several identities load at once, and one parse is enough for all
@@ -101,8 +107,8 @@ class _LeanLoader(Loader):  # type: ignore[misc]
             return model
         shapes = dict(model["shapes"])
         for name, members in _MEMBERS.get(service_name, {}).items():
-            shape = shapes[name]
-            shapes[name] = {**shape, "members": {key: value for key, value in shape["members"].items() if key in members}}
+            shape, wanted = shapes[name], members | self._more if name == "Instance" else members
+            shapes[name] = {**shape, "members": {key: value for key, value in shape["members"].items() if key in wanted}}
         return {**model, "operations": {name: model["operations"][name] for name in operations}, "shapes": shapes}
 
 
@@ -319,6 +325,7 @@ class ClientPool:
     :param name: of the plugin or module, for the audit trail.
     :param retries: whether botocore repeats calls (more and more slowly if they are throttled). Without, every answer is the caller's to judge.
     :param config: further settings of botocore.
+    :param details: members of EC2's instances to read beyond those that make a node.
     """
 
     def __init__(
@@ -332,6 +339,7 @@ class ClientPool:
         name: str = "managed_nodes",
         retries: bool = True,
         config: Mapping[str, Any] | None = None,
+        details: frozenset[str] = frozenset(),
     ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
@@ -348,7 +356,7 @@ class ClientPool:
             }
         )
         self._data_config = self._config if retries else self._config.merge(botocore.config.Config(retries={"total_max_attempts": 1, "mode": "standard"}))
-        self._loader = _LeanLoader()
+        self._loader = _LeanLoader(details)
         self._sessions: dict[BaseIdentity, _Sessions] = {}
 
     def sessions(self, identity: BaseIdentity) -> _Sessions:

@@ -10,7 +10,7 @@ Tags of hybrid nodes come from GetResources (100 a page), only where there are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from .clients import AccountClients, ClientPool
 from .filters import Selection
 from .nodes import Node, is_hybrid, join
 from .problems import CollectError
+from .scope import Place
 
 INSTANCES_PAGE = 1000
 INFORMATION_PAGE = 50
@@ -30,13 +31,32 @@ TAGS_PAGE = 100
 Job = Callable[[], "Iterable[Job]"]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A region of an account that was asked in full."""
+
+    place: Place
+    nodes: tuple[Node, ...]
+    hybrid: tuple[Node, ...]  #: all hybrid nodes that Systems Manager named, selected or not
+    instances: Mapping[str, Mapping[str, Any]]  #: what EC2 says, by id
+
+
 @dataclass
 class Collected:
     """What was found. Nodes of an account or region that failed are not among them."""
 
-    nodes: list[tuple[Account, Node]] = field(default_factory=list)
+    places: list[Answered] = field(default_factory=list)
     errors: list[CollectError] = field(default_factory=list)
-    regions: int = 0  #: pairs of account and region that were asked in full
+
+    @property
+    def regions(self) -> int:
+        """Pairs of account and region that were asked in full."""
+        return len(self.places)
+
+    @property
+    def nodes(self) -> list[tuple[Account, Node]]:
+        """All nodes, with their accounts."""
+        return [(answered.place.account, node) for answered in self.places for node in answered.nodes]
 
 
 def collect(accounts: Sequence[Account], selection: Selection, pool: ClientPool, *, max_workers: int) -> Collected:
@@ -58,12 +78,9 @@ def collect(accounts: Sequence[Account], selection: Selection, pool: ClientPool,
         if region.error:
             continue
         try:
-            found = sorted(region.nodes(), key=lambda node: str(node["instance_id"]))
+            result.places.append(region.answered())
         except CollectError as error:
             result.errors.append(error)
-            continue
-        result.regions += 1
-        result.nodes += ((region.account, node) for node in found)
     return result
 
 
@@ -119,19 +136,23 @@ class _Region:
             self.error = error
             raise
 
-    def nodes(self) -> list[Node]:
+    def answered(self) -> Answered:
         """Join what was answered; to be called when all jobs are done."""
         owner = next((instance["OwnerId"] for instance in self._instances.values()), None)
         has_hybrid = any(is_hybrid(entry["InstanceId"]) for entry in self._information)
-        joined = join(
-            (instance for node_id, instance in self._instances.items() if node_id not in self._excluded),
-            self._information,
-            self._hybrid_tags,
-            account_id=owner or (self._clients.account_id() if has_hybrid else None),
-            account_name=self.account.name,
-            region=self.name,
+        joined = list(
+            join(
+                (instance for node_id, instance in self._instances.items() if node_id not in self._excluded),
+                self._information,
+                self._hybrid_tags,
+                account_id=owner or (self._clients.account_id() if has_hybrid else None),
+                account_name=self.account.name,
+                region=self.name,
+            )
         )
-        return [node for node in joined if self._selection.wants(node)]
+        wanted = sorted((node for node in joined if self._selection.wants(node)), key=lambda node: str(node["instance_id"]))
+        hybrid = tuple(node for node in joined if node["resource_type"] == "hybrid") if has_hybrid else ()
+        return Answered(Place(self.account, self.name, self._clients), tuple(wanted), hybrid, self._instances)
 
     def _ask_instances(self, queries: list[list[dict[str, Any]]], token: str | None = None) -> Iterable[Job]:
         """One page of the first of the queries. What follows: the next page or query, and Systems Manager's view of these instances."""

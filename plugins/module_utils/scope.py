@@ -69,11 +69,12 @@ def read_accounts(params: Mapping[str, Any], environ: Mapping[str, str] | None =
     return read_scope(entries, params.get("organization"), own, SOURCE)
 
 
-def make_pool(params: Mapping[str, Any], name: str, *, retries: bool = True) -> ClientPool:
+def make_pool(params: Mapping[str, Any], name: str, *, retries: bool = True, details: frozenset[str] = frozenset()) -> ClientPool:
     """Clients for a module's parameters.
 
     :param name: of the module.
     :param retries: as `ClientPool` has it.
+    :param details: as `ClientPool` has it.
     :raises OptionError: for options of the network or of botocore that cannot be used.
     """
     try:
@@ -87,6 +88,7 @@ def make_pool(params: Mapping[str, Any], name: str, *, retries: bool = True) -> 
             name=name,
             retries=retries,
             config=params.get("aws_config"),
+            details=details,
         )
     except NetworkError as error:
         raise OptionError(f"{error}. Check 'aws_ca_bundle', HTTPS_PROXY, AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE.") from error

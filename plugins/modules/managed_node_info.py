@@ -90,7 +90,9 @@ options:
 notes:
   - Needs C(ec2:DescribeInstances) and C(ssm:DescribeInstanceInformation); C(tag:GetResources) where there are hybrid nodes,
     C(ec2:DescribeRegions) for O(regions=all), C(sts:AssumeRole) for roles.
+  - To say why nodes are late, it asks what M(fleet.ssm.node_health) asks; where that is not allowed, it says less.
 seealso:
+  - module: fleet.ssm.node_health
   - plugin: fleet.ssm.managed_nodes
     plugin_type: inventory
 """
@@ -184,7 +186,9 @@ nodes:
         C(public_dns_name), C(activation_id), C(iam_role) and C(registered_at).
       type: str
 late:
-  description: Nodes that did not come within O(wait_timeout), each with C(instance_id), C(account_id), C(region) and C(reason).
+  description:
+    - Nodes that did not come within O(wait_timeout), each with C(instance_id), C(account_id), C(region), C(reason), and C(causes) as
+      M(fleet.ssm.node_health) returns them.
   returned: with O(wait_for)
   type: list
   elements: dict
@@ -203,6 +207,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionEr
 from ansible_collections.fleet.ssm.plugins.module_utils.awaited import judge, pauses
 from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
+from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, gather
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
@@ -253,7 +258,7 @@ def main() -> NoReturn:
         module.fail_json(msg="'ping_status' and 'wait_for' exclude each other: nodes that are not online could not be awaited. Remove one of them.")
     try:
         accounts, selection = read_accounts(params), select(params)
-        pool = make_pool(params, "managed_node_info")
+        pool = make_pool(params, "managed_node_info", details=DETAILS if params["wait_for"] else frozenset())
     except OptionError as error:
         module.fail_json(msg=str(error))
 
@@ -272,12 +277,15 @@ def main() -> NoReturn:
     result: dict[str, Any] = {}
     if params["wait_for"]:
         for pause in pauses():
-            waiting = judge((node for _account, node in found.nodes), params["instance_ids"])
+            waiting = judge((node for _account, node in found.nodes), params["instance_ids"], now=time.time())
             left = deadline - time.monotonic()
             if waiting.enough(params["wait_count"]) or left <= 0:
                 break
             time.sleep(min(pause, left))
             found = look()
+        if waiting.late:  # only now, since it costs calls
+            evidence = gather(found, max_workers=max(1, params["max_workers"])).evidence
+            waiting = judge((node for _account, node in found.nodes), params["instance_ids"], evidence, now=time.time())
         result["late"] = list(waiting.late)
         if not waiting.enough(params["wait_count"]):
             told = "; ".join(f"{node['instance_id']}: {node['reason']}" for node in waiting.late[:20])

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import bucket_policy, ec2_messages, instance_profiles, organizations, resource_groups, sts, tagging
+from . import bucket_policy, ec2_messages, instance_facts, instance_profiles, organizations, resource_groups, role_policies, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
@@ -166,6 +166,10 @@ class Dispatcher:
                 return _json(members)
         if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
             return instance_profiles.answer(self._world, principal, meaning.region, meaning.action, meaning.form)
+        if meaning.service == "ec2" and meaning.action in instance_facts.ACTIONS:
+            return instance_facts.answer(self._world, principal.account, meaning.region, meaning.action, meaning.form)
+        if meaning.service == "iam" and meaning.action == "SimulatePrincipalPolicy":
+            return role_policies.simulate(principal.account, meaning.form)
         if meaning.service == "iam":
             hidden = instance_profiles.hidden(self._world, principal.account, meaning.action, meaning.form)
             if hidden is not None:
@@ -181,6 +185,8 @@ class Dispatcher:
             # Only who may list a bucket may know what is not in it.
             bucket = _s3_path(raw).partition("/")[0]
             self._world.permissions.check(principal, "s3:ListBucket", (f"arn:aws:s3:::{bucket}",), meaning.protocol)
+        if meaning.service == "ec2" and meaning.action == "DescribeIamInstanceProfileAssociations" and answer.status < 300:
+            answer = Answer(answer.status, answer.headers, instance_profiles.dated(principal.account, meaning.region, answer.body))
         if meaning.service == "ec2" and meaning.action in _STATE_CHANGES and answer.status < 300:
             if meaning.action == "RebootInstances":
                 self.rebooted += [value for key, value in meaning.form.items() if key.startswith("InstanceId.")]

@@ -119,6 +119,8 @@ class Fleet:
         return ManagedNode(spec, tags={"Name": wanted.name, **wanted.tags}, role=NODE_ROLE)
 
     def _ec2(self, wanted: NodeDefinition, instance: Any) -> ManagedNode:
+        if wanted.age:
+            moto_bridge.make_older(wanted.account, wanted.region, instance, wanted.age)
         if wanted.state == "stopped":
             instance.stop()
         elif wanted.state == "terminated":

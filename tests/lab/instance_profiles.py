@@ -9,6 +9,7 @@ profile cannot be replaced, and whoever attaches a profile needs iam:PassRole on
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
@@ -59,6 +60,16 @@ def answer(world: World, principal: Principal, region: str, action: str, form: M
             association.state = "associating"
             asyncio.get_running_loop().call_later(world.settings.association_seconds, setattr, association, "state", "associated")
     return Answer(200, [("Content-Type", "text/xml;charset=UTF-8")], _rendered(action, association).encode())
+
+
+def dated(account: str, region: str, body: bytes) -> bytes:
+    """DescribeIamInstanceProfileAssociations as moto has it, with the times that the service model has as well."""
+
+    def with_time(found: re.Match[bytes]) -> bytes:
+        since = moto_bridge.associated_since(account, region, found[1].decode())
+        return found[0] + (f"<timestamp>{since:%Y-%m-%dT%H:%M:%S.000Z}</timestamp>".encode() if since is not None else b"")
+
+    return re.sub(rb"<associationId>([^<]+)</associationId>", with_time, body)
 
 
 def hidden(world: World, account: str, action: str, form: Mapping[str, str]) -> AwsError | None:

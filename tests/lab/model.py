@@ -111,6 +111,10 @@ class Node(Protocol):
     @property
     def status(self) -> NodeStatus: ...
 
+    @property
+    def log_path(self) -> Path:
+        """What its agent and its supervisor log."""
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 # Read by moto when it is imported: AmazonSSMManagedInstanceCore and the like exist.
 os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
@@ -154,10 +154,10 @@ def create_role(account: str, name: str, trusted: Mapping[str, Any], policies: I
 
 
 def create_instance_profile(account: str, name: str) -> None:
-    """An instance profile with the role of the same name."""
+    """An instance profile with the role of the same name, older than any instance."""
     backend = iam_backends[account]["aws"]
     if name not in {profile.name for profile in backend.instance_profiles.values()}:
-        backend.create_instance_profile(name, "/", [])
+        backend.create_instance_profile(name, "/", []).create_date -= timedelta(days=365)
         backend.add_role_to_instance_profile(name, name)
 
 
@@ -166,8 +166,19 @@ def role_of(account: str, name: str) -> Any | None:
     return next((role for role in iam_backends[account]["aws"].roles.values() if role.name == name), None)
 
 
+def role_documents(account: str, name: str) -> list[dict[str, Any]]:
+    """The policies of a role, managed and inline; none if there is no such role."""
+    role = role_of(account, name)
+    if role is None:
+        return []
+    managed = [version.document for policy in role.managed_policies.values() for version in policy.versions if version.is_default]
+    return [json.loads(unquote(text)) for text in [*managed, *role.policies.values()]]
+
+
 def iam_arn(account: str, form: Mapping[str, str]) -> str:
     """What a call of IAM is about: a role or an instance profile, if it names one."""
+    if "PolicySourceArn" in form:
+        return form["PolicySourceArn"]
     for key, kind, find in (("InstanceProfileName", "instance-profile", profile), ("RoleName", "role", role_of)):
         if key in form:
             found = find(account, form[key])
@@ -190,6 +201,7 @@ def launch(
 ) -> list[Any]:
     """Start instances, one for each set of tags; moto's objects."""
     backend = ec2_backends[account][region]
+    _open_default_network(backend)
     reservation = backend.run_instances(
         next(iter(backend.amis)),
         len(tags_of),
@@ -202,9 +214,35 @@ def launch(
     for instance, tags in zip(reservation.instances, tags_of, strict=True):
         instance.add_tags(dict(tags))
         if profile is not None:
-            backend.associate_iam_instance_profile(instance.id, iam_instance_profile_name=profile)
+            backend.associate_iam_instance_profile(instance.id, iam_instance_profile_name=profile).since = instance.launch_time
     remembered.forget()
     return list(reservation.instances)
+
+
+def _open_default_network(backend: Any) -> None:
+    """Let the default network lead to the internet, as it does on AWS; moto's leads nowhere."""
+    network = backend.default_vpc
+    if network is None or any(gateway.vpc is network for gateway in backend.internet_gateways.values()):
+        return
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, network.id)
+    (table,) = backend.describe_route_tables(filters={"vpc-id": [network.id], "association.main": ["true"]})
+    backend.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+
+
+def make_older(account: str, region: str, instance: Any, seconds: float) -> None:
+    """Let an instance and its profile have been there for some time."""
+    instance.launch_time -= timedelta(seconds=seconds)
+    association = ec2_backends[account][region].iam_instance_profile_associations.get(instance.id)
+    if association is not None:
+        association.since = instance.launch_time
+    remembered.forget()
+
+
+def associated_since(account: str, region: str, association_id: str) -> datetime | None:
+    """When an instance profile was attached; None for those that RunInstances was told of."""
+    since: datetime | None = getattr(association(account, region, association_id), "since", None)
+    return since
 
 
 def instance_of(account: str, region: str, instance_id: str) -> Any | None:
@@ -267,7 +305,9 @@ def associate(account: str, region: str, instance_id: str, profile: Any) -> Any:
     if instance_id in backend.iam_instance_profile_associations:
         return None
     remembered.forget()
-    return backend.associate_iam_instance_profile(instance_id, iam_instance_profile_name=profile.name)
+    made = backend.associate_iam_instance_profile(instance_id, iam_instance_profile_name=profile.name)
+    made.since = datetime.now(UTC)
+    return made
 
 
 def dissociate(account: str, region: str, association: Any) -> None:

@@ -7,7 +7,7 @@ A deny wins. A principal for which any allow rule exists may do only what such r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -43,22 +43,27 @@ class Rule:
 
 
 class Permissions:
-    """The rules in force."""
+    """The rules in force.
 
-    def __init__(self) -> None:
+    :param own: the rules of a principal's own policies, beyond which nothing is allowed to it; None where they are not looked at.
+    """
+
+    def __init__(self, own: Callable[[Principal], list[Rule] | None] = lambda principal: None) -> None:
         self.rules: list[Rule] = []
+        self._own = own
 
     def check(self, principal: Principal, action: str, resources: Sequence[str], protocol: WireProtocol) -> None:
         """Raise `AwsError` as the service would if the call is not allowed for every one of the resources."""
         action = PERMITTED_BY.get(action, action)
-        if not self.rules or action in ALWAYS_ALLOWED:
+        own = self._own(principal)
+        if (not self.rules and own is None) or action in ALWAYS_ALLOWED:
             return
-        rules = [rule for rule in self.rules if rule.concerns(principal)]
+        rules = [*(rule for rule in self.rules if rule.concerns(principal)), *(own or ())]
         allowing = [rule for rule in rules if rule.effect == "allow"]
         for resource in resources or ("*",):
             if any(rule.effect == "deny" and rule.matches(principal, action, resource) for rule in rules):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=True)
-            if allowing and not any(rule.matches(principal, action, resource) for rule in allowing):
+            if (allowing or own is not None) and not any(rule.matches(principal, action, resource) for rule in allowing):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=False)
 
 

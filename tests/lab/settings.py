@@ -54,6 +54,10 @@ class Settings:
     association_seconds: float = 0.0
     #: How long after its creation an instance profile is known to nobody (IAM's eventual consistency).
     iam_seconds: float = 0.0
+    #: Whether nodes may do only what the policies of their roles in IAM allow.
+    node_policies: bool = False
+    #: The newest version of the agent (IsLatestVersion); empty: every agent is the latest.
+    latest_agent: str = ""
     #: How long a minute lasts until a function gets an event again that it failed on.
     function_minute: float = 1.0
     #: "auto": ws for StartSession over http, wss over https; or "ws", "wss".

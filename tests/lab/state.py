@@ -37,6 +37,7 @@ class ManagedNode:
     channel: ControlChannel | None = None
     channel_lost: float | None = None
     polling: int = 0  #: GetMessages of ec2messages that wait now
+    looks: int = 0  #: how often it was listed: whose turn it is to speak, where several machines have its id
     away: bool = False  #: of simulated nodes: it does not answer
     gone: bool = False  #: terminated or deregistered
 

@@ -16,8 +16,9 @@ from .faults import Faults
 from .functions import Functions
 from .model import Endpoints
 from .moto_bridge import Moto, create_instance_profile, create_role, users_key
-from .permissions import Permissions
+from .permissions import Permissions, Rule
 from .request_log import RequestLog
+from .role_policies import rules_of_role
 from .run_command.events import Publisher
 from .run_command.service import RunCommand
 from .sessions import Sessions
@@ -38,7 +39,6 @@ class World:
     moto: Moto = field(default_factory=Moto)
     faults: Faults = field(default_factory=Faults)
     vault: Vault = field(default_factory=lambda: Vault(users_key))
-    permissions: Permissions = field(default_factory=Permissions)
     nodes: Inventory = field(default_factory=Inventory)
     documents: Documents = field(default_factory=Documents)
     activations: dict[str, ActivationRecord] = field(default_factory=dict)
@@ -46,12 +46,14 @@ class World:
     keys: dict[str, Credential] = field(default_factory=dict)  #: an operator's key for each account
     endpoints: Endpoints | None = None
     agent_came: asyncio.Event = field(default_factory=asyncio.Event)  #: set whenever a control channel or a poll begins
+    permissions: Permissions = field(init=False)
     sessions: Sessions = field(init=False)
     run_command: RunCommand = field(init=False)
     events: Publisher = field(init=False)
     functions: Functions = field(init=False)
 
     def __post_init__(self) -> None:
+        self.permissions = Permissions(self._own_rules)
         self.sessions = Sessions(self.faults, self.settings)
         self.run_command = RunCommand(self.settings, self.nodes)
         self.events = Publisher(self.faults, self.run_command.agenda)
@@ -75,6 +77,12 @@ class World:
             "AWS_SESSION_TOKEN": credential.token,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def _own_rules(self, principal: Principal) -> list[Rule] | None:
+        """What a node's role allows it, if that is looked at."""
+        if not self.settings.node_policies or principal.node_id is None or principal.role is None:
+            return None
+        return rules_of_role(principal.account, principal.role)
 
     def furnish(self) -> None:
         """Give each account a user with a key and its roles, and make the first one the head of an organization of them all."""

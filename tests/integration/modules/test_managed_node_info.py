@@ -66,14 +66,21 @@ def test_nodes_that_do_not_come_are_told_with_a_reason(local: Local) -> None:
     result = local.fail("managed_node_info", regions=REGIONS, instance_ids=[*ids.values(), missing], wait_for="online", wait_timeout=0)
     reasons = {late["instance_id"]: late["reason"] for late in result["late"]}
     assert reasons.keys() == {ids["lost-1"], ids["bare-1"], ids["stopped-1"], missing}
-    assert "the connection to its agent is lost since 20" in reasons[ids["lost-1"]]
-    assert "never registered" in reasons[ids["bare-1"]]
-    assert "the instance is stopped: start it" in reasons[ids["stopped-1"]]
-    assert "check the id, 'accounts' and 'regions'" in reasons[missing]
+    assert "The connection to its agent is lost since 20" in reasons[ids["lost-1"]] and "Start the agent" in reasons[ids["lost-1"]]
+    assert "It never registered. The instance is still starting." in reasons[ids["bare-1"]]
+    assert reasons[ids["stopped-1"]] == "The instance is stopped. Start it."
+    assert "Check the id, 'accounts' and 'regions'" in reasons[missing]
     assert result["msg"].startswith("1 of 5 nodes are online after 0 s.") and missing in result["msg"]
 
 
 @pytest.mark.slow
+def test_the_time_out_names_the_likely_cause(local: Local) -> None:
+    (node,) = local.lab.add({"name": "no-role", "kind": "none", "profile": None, "age": 7200, "region": REGIONS[0]})
+    result = local.fail("managed_node_info", regions=REGIONS[:1], instance_ids=[node.node_id], wait_for="online", wait_timeout=0)
+    assert "0 of 1 nodes are online" in result["msg"] and "It never registered. It has no instance profile. Attach one" in result["msg"]
+    assert [cause["cause"] for cause in result["late"][0]["causes"]] == ["no_role"]
+
+
 def test_a_node_that_comes_ends_the_wait(local: Local) -> None:
     timer = threading.Timer(6, lambda: local.lab.simulate(1, prefix="new", tags={"Role": "new"}, region=REGIONS[0], account=HUB))
     timer.start()

@@ -14,6 +14,7 @@ from .reply import PluginResult, Reply
 from .status import Details
 
 _dice = random.Random(1)
+_UPDATE = "aws:updateSsmAgent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def answer(node: ManagedNode, command: Command, seconds: float) -> Answer | None
     """The answer of a simulated node, None if it will not give one.
 
     Its options: `failing` and `silent`, ratios 0-1 of commands that fail or are never answered; `code` of those that fail;
-    `stdout` and `stderr`, in which `{node_id}` and `{name}` are replaced; `seconds`.
+    `available_version`, what aws:updateSsmAgent finds; `stdout` and `stderr`, in which `{node_id}` and `{name}` are replaced; `seconds`.
     """
     options = node.spec.options
     if options.get("silent") and _dice.random() < options["silent"]:
@@ -49,4 +50,13 @@ def answer(node: ManagedNode, command: Command, seconds: float) -> Answer | None
     for pattern, name in names.items():
         stdout, stderr = stdout.replace(pattern, name), stderr.replace(pattern, name)
     code = int(options.get("code", 1)) if fails else 0
+    if not code and _UPDATE in command.content.get("runtimeConfig", {}):
+        _update(node, command)
     return Answer(float(options.get("seconds", seconds)), next(iter(command.steps)), code, stdout, stderr)
+
+
+def _update(node: ManagedNode, command: Command) -> None:
+    """Another version of the agent: the one that is asked for, or that there is."""
+    wanted = "".join(command.parameters.get("version", ())) or node.spec.options.get("available_version")
+    if wanted:
+        node.information["AgentVersion"] = wanted

@@ -26,6 +26,8 @@ async def describe_instance_information(call: Call) -> dict[str, Any]:
     found = [node for node in call.world.nodes.within(call.account, call.region) if node.registered is not None]
     chosen = [node for node in found if all(_matches(call, node, key, values) for key, values in filters)]
     part, more = page(chosen, call.parameters, size)
+    for node in part:
+        node.looks += 1
     return {"InstanceInformationList": [describe(call, node) for node in part], **more}
 
 
@@ -54,7 +56,7 @@ def describe(call: Call, node: ManagedNode) -> dict[str, Any]:
         "InstanceId": node.node_id,
         "PingStatus": ping_status(call, node),
         "AgentVersion": told.get("AgentVersion") or spec.agent_version,
-        "IsLatestVersion": True,
+        "IsLatestVersion": _is_latest(call, told.get("AgentVersion") or spec.agent_version),
         "PlatformType": told.get("PlatformType") or spec.platform_type,
         "PlatformName": told.get("PlatformName") or "",
         "PlatformVersion": told.get("PlatformVersion") or "",
@@ -65,6 +67,9 @@ def describe(call: Call, node: ManagedNode) -> dict[str, Any]:
         "SourceType": "AWS::SSM::ManagedInstance" if spec.hybrid else "AWS::EC2::Instance",
         "AssociationStatus": node.association_status or "Success",
     }
+    machines = spec.options.get("machines")  # clones that share its id: they speak in turn
+    if machines:
+        found["ComputerName"], found["IPAddress"] = machines[node.looks % len(machines)]
     if node.last_ping is not None:
         found["LastPingDateTime"] = node.last_ping
     if spec.hybrid:
@@ -72,6 +77,11 @@ def describe(call: Call, node: ManagedNode) -> dict[str, Any]:
         if node.activation_id:
             found["ActivationId"] = node.activation_id
     return found
+
+
+def _is_latest(call: Call, version: str) -> bool:
+    latest = call.world.settings.latest_agent
+    return not latest or [int(part) for part in version.split(".")] >= [int(part) for part in latest.split(".")]
 
 
 def ping_status(call: Call, node: ManagedNode) -> str:

@@ -27,6 +27,7 @@ class AgentConfig:
     run_dir: str = "/run/fleet-lab-agent"  #: what a reboot forgets
     ca_path: str = ""
     work_dir: str = "/"  #: where sessions begin
+    clock_offset: float = 0.0  #: seconds by which the node's clock is wrong, as far as signatures go
     health_interval: float = 300.0  #: seconds between two UpdateInstanceInformation
     credentials_retry: float = 300.0  #: seconds until the next look for credentials; doubles up to an hour
     platform: str = "Linux"  #: or Windows: commands are answered from `scripts`

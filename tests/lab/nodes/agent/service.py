@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import ssl
 import uuid
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,10 @@ class Service:
     def __init__(self, config: AgentConfig, context: ssl.SSLContext) -> None:
         self.config = config
         self._context = context
+
+    def _now(self) -> datetime:
+        """The node's clock."""
+        return datetime.now(UTC) + timedelta(seconds=self.config.clock_offset)
 
     def request(self, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
         """One HTTP exchange: status and body. Raises ServiceError if there is no answer."""
@@ -84,7 +89,7 @@ class Service:
         }
         if credentials is not None:
             headers = sign(
-                "POST", url, headers, body, credentials=credentials, service=service, region=self.config.region
+                "POST", url, headers, body, credentials=credentials, service=service, region=self.config.region, at=self._now()
             )
         status, answer = self.request("POST", url, headers, body)
         if status != 200:
@@ -136,7 +141,7 @@ class Service:
         url = self.config.agent_url.rstrip("/") + path
         headers = {"Content-Type": "application/json"}
         headers = sign(
-            "POST", url, headers, body, credentials=credentials, service="ssmmessages", region=self.config.region
+            "POST", url, headers, body, credentials=credentials, service="ssmmessages", region=self.config.region, at=self._now()
         )
         status, answer = self.request("POST", url, headers, body)
         if status != 201:  # the agent takes nothing else
@@ -148,5 +153,6 @@ class Service:
 
     def _websocket(self, path: str, credentials: Credentials) -> WebSocket:
         url = self.config.agent_url.rstrip("/") + path
-        headers = sign("GET", url, {}, b"", credentials=credentials, service="ssmmessages", region=self.config.region)
+        region = self.config.region
+        headers = sign("GET", url, {}, b"", credentials=credentials, service="ssmmessages", region=region, at=self._now())
         return WebSocket("wss" + url.removeprefix("https"), headers, self._context)
