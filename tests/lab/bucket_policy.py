@@ -41,16 +41,26 @@ def check(principal: Principal, action: str, path: str) -> None:
 
     :param action: as IAM writes it; :param path: bucket, or bucket and key.
     """
+    owner, effects = _look(principal, action, path)
+    if effects is not None and ("Deny" in effects or (principal.account != owner and "Allow" not in effects)):
+        raise not_authorized(WireProtocol.S3, principal.arn, action, f"arn:aws:s3:::{path}", explicit="Deny" in effects)
+
+
+def anyone(action: str, path: str) -> Principal | None:
+    """Who a caller without any credentials is, if the policy of the bucket lets everyone do that."""
+    owner, effects = _look(Principal("", "anonymous", "anonymous"), action, path)
+    return Principal(owner, "anonymous", "anonymous") if effects == {"Allow"} else None
+
+
+def _look(principal: Principal, action: str, path: str) -> tuple[str, set[str] | None]:
+    """A bucket's owner, and the effects of the statements that concern someone; None without a policy."""
     bucket = path.partition("/")[0]
     _partition, owner = s3_backends.bucket_accounts.get(bucket, ("", ""))
     policy = s3_backends[owner]["aws"].buckets[bucket].policy if owner else None
     if not policy:
-        return
-    resource = f"arn:aws:s3:::{path}"
-    fitting = [each for each in _listed(json.loads(policy)["Statement"]) if _concerns(each, principal, action, resource)]
-    denied = any(statement["Effect"] == "Deny" for statement in fitting)
-    if denied or (principal.account != owner and not any(statement["Effect"] == "Allow" for statement in fitting)):
-        raise not_authorized(WireProtocol.S3, principal.arn, action, resource, explicit=denied)
+        return owner, None
+    statements = _listed(json.loads(policy)["Statement"])
+    return owner, {each["Effect"] for each in statements if _concerns(each, principal, action, f"arn:aws:s3:::{path}")}
 
 
 def _concerns(statement: Mapping[str, Any], principal: Principal, action: str, resource: str) -> bool:

@@ -185,6 +185,7 @@ def _add(options: argparse.Namespace) -> None:
         "hybrid": options.hybrid,
         "python": not options.no_python,
         "tags": tags,
+        "options": {"bare": True} if options.bare else {},
     }
     names = [options.name] if options.count == 1 else [f"{options.name}-{number}" for number in range(1, options.count + 1)]
     nodes = [{**node, "name": name} for name in names]
@@ -193,8 +194,27 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _enter(options: argparse.Namespace) -> None:
-    found = _control(options).call("POST", f"/nodes/{quote(options.node)}/enter", {})
+    found = _control(options).call("POST", f"/nodes/{quote(options.node)}/enter", {"command": options.command})
     os.execvp(found["argv"][0], found["argv"])
+
+
+# -- packages
+
+
+def _agent_packages(options: argparse.Namespace) -> None:
+    import boto3
+
+    from .agent_package import Signer, build_package, publish
+
+    known = json.loads((options.folder / "lab.json").read_text(encoding="utf-8"))
+    key_id, secret = known["keys"][known["accounts"][0]]
+    session = boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=secret)
+    packages = {version: build_package(version) for version in options.version}
+    with Signer() as signer:
+        for region in known["regions"]:
+            s3 = session.client("s3", region_name=region, endpoint_url=known["api_url"])
+            publish(s3, f"amazon-ssm-{region}", region, packages, signer)
+        print(signer.public_key(), end="")
 
 
 # -- faults
@@ -273,11 +293,15 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--region", default=REGIONS[0])
     add.add_argument("--kind", default="process", choices=[str(kind) for kind in NodeKind])
     add.add_argument("--hybrid", action="store_true", help="mi-… instead of i-…")
+    add.add_argument("--bare", action="store_true", help="a machine without an agent")
     add.add_argument("--no-python", action="store_true", help="a node without Python")
     add.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE")
     add.add_argument("--count", type=int, default=1, help="so many, named NAME-1, NAME-2, …")
     enter = command("enter", _enter, "a root shell in a node")
     enter.add_argument("node")
+    enter.add_argument("command", nargs=argparse.REMAINDER, help="something else than a shell")
+    packages = command("agent-packages", _agent_packages, "packages of the lab's agent in each region's download location; prints the key that signs them")
+    packages.add_argument("version", nargs="+", help="e.g. 3.3.1.0; the last one is the latest")
     _add_faults(command("fault", _status, "harm frames, calls, connections, the network"))
     return parser
 

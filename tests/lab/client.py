@@ -121,9 +121,9 @@ class LabNode:
         """Wait until its agent is connected; raises `LabError`."""
         self._command("wait", {"seconds": seconds})
 
-    def enter_command(self) -> list[str]:
-        """argv of a root shell in it."""
-        return list(self._command("enter")["argv"])
+    def enter_command(self, *command: str) -> list[str]:
+        """argv of a root shell, or of another command, in it."""
+        return list(self._command("enter", {"command": command})["argv"])
 
     def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a shell command in it as root, past SSM: for arranging and checking in tests."""

@@ -93,7 +93,7 @@ class ControlApi:
         elif verb == "enter":
             if node.runtime is None:
                 raise ValueError(f"{node.spec.name} is a {node.spec.kind} node: nothing runs there")
-            return {"argv": node.runtime.enter_command()}
+            return {"argv": node.runtime.enter_command(*body.get("command", ()))}
         elif verb == "show":
             pass
         else:

@@ -139,6 +139,11 @@ class Dispatcher:
             node = self._world.nodes.get(meaning.signature.access_key)
             if node is not None:
                 return Principal(node.spec.account, node.arn, node.node_id, node_id=node.node_id)
+        if meaning.signature is None and meaning.name in ("s3:GetObject", "s3:HeadObject"):
+            anonymous = bucket_policy.anyone("s3:GetObject", unquote(_s3_path(raw)))
+            if anonymous is not None:
+                meaning.region = bucket_region(_s3_path(raw).partition("/")[0]) or ""
+                return anonymous
         return authenticate(
             self._world.vault, raw, meaning.signature, meaning.protocol, verify=self._world.settings.verify_signatures
         )

@@ -146,7 +146,7 @@ class Fleet:
         assert node.runtime is not None
         report(node)
         await node.runtime.start()
-        if node.spec.role is not None or node.spec.hybrid:
+        if (node.spec.role is not None or node.spec.hybrid) and not node.spec.options.get("bare"):
             await self.wait_online([node])
         report(node)
 

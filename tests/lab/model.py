@@ -132,5 +132,5 @@ class Node(Protocol):
     async def reboot(self) -> None:
         """In order, with all its processes gone in between."""
 
-    def enter_command(self) -> list[str]:
-        """argv of an interactive root shell in the node."""
+    def enter_command(self, *command: str) -> list[str]:
+        """argv that runs a command, by default an interactive shell, as root in the node."""

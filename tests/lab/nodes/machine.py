@@ -7,8 +7,9 @@ on the host; with `--keep-unit` it ends with status 133 when the machine reboots
 with control groups of version 1, 2 and both; of the host nothing but the network is shared.
 
 The agent's unit is that of the real package: `Restart=always`, `RestartSec=90`, `KillMode=process`, so session workers
-survive a restart, and a killed agent is away for 90 s. `options` of the spec: `restart_sec`, and `agent`, a folder with
-the programs of a real one.
+survive a restart, and a killed agent is away for 90 s. `options` of the spec: `restart_sec`, `agent`, a folder with
+the programs of a real one, and `bare`: there is no agent, only what one that is installed there finds: trust in the lab's
+CA, and the metadata service.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..model import Endpoints, NodeSpec, NodeStatus
 from .image import root_image
 from .init import REBOOT
 from .provision import setup_commands
-from .real_agent import RealAgent
+from .real_agent import RealAgent, trust
 from .supervisor import NodeError, Supervisor, agent_config
 
 _UNIT = "amazon-ssm-agent.service"
@@ -36,7 +37,7 @@ _STOP_TIMEOUT = 20.0
 _BOOT_TIMEOUT = 30.0
 _POLL = 0.05
 
-_SERVICE = """[Unit]
+SERVICE = """[Unit]
 Description=amazon-ssm-agent
 After=network-online.target
 
@@ -78,6 +79,7 @@ class MachineNode(Supervisor):
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._real = RealAgent(spec, endpoints) if spec.options.get("agent") else None
+        self._bare = bool(spec.options.get("bare"))
 
     async def start(self) -> None:
         if self._process is not None:
@@ -147,11 +149,37 @@ class MachineNode(Supervisor):
     # What a machine is made of
 
     def _write_files(self, upper: Path) -> None:
-        """What makes this machine of the image: names, the agent's unit and configuration, the lab's CA."""
+        """What makes this machine of the image: names, and the agent with what it needs."""
         files = {
             "etc/hostname": f"{self._spec.name}\n",
             "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {self._spec.name}\n",
+            **(self._surroundings() if self._bare else self._agent()),
         }
+        for name, text in files.items():
+            path = upper / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        identity = upper / "etc/machine-id"
+        if not identity.exists():
+            identity.write_text(uuid.uuid4().hex + "\n")
+        if not self._bare:
+            wanted = upper / "etc/systemd/system/multi-user.target.wants"
+            wanted.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                (wanted / _UNIT).symlink_to(f"/etc/systemd/system/{_UNIT}")
+
+    def _surroundings(self) -> dict[str, str]:
+        """What an agent finds that is installed later."""
+        if self._spec.hybrid:
+            return {}
+        metadata = self._endpoints.metadata_url(self._spec.node_id)
+        return {
+            "etc/systemd/system.conf.d/lab.conf": f"[Manager]\nDefaultEnvironment=AWS_EC2_METADATA_SERVICE_ENDPOINT={metadata}\n"
+        }
+
+    def _agent(self) -> dict[str, str]:
+        """The agent's unit and configuration, and the lab's CA."""
+        files: dict[str, str] = {}
         command, environment, before = f"/usr/bin/python3 {_LIBRARY}/start {_LIBRARY}/config.json", "", ""
         if self._real is not None:
             command, environment = (
@@ -172,30 +200,21 @@ class MachineNode(Supervisor):
             files[f"{_LIBRARY[1:]}/config.json"] = config.to_json()
             files[f"{_LIBRARY[1:]}/start"] = "import runpy\n\nrunpy.run_module('agent', run_name='__main__')\n"
             files[f"{_LIBRARY[1:]}/ca.pem"] = self._endpoints.ca_path.read_text()
-        files[f"etc/systemd/system/{_UNIT}"] = _SERVICE.format(
+        files[f"etc/systemd/system/{_UNIT}"] = SERVICE.format(
             command=command,
             before=before,
             environment=environment,
             restart_sec=self._spec.options.get("restart_sec", 90),
         )
-        for name, text in files.items():
-            path = upper / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        identity = upper / "etc/machine-id"
-        if not identity.exists():
-            identity.write_text(uuid.uuid4().hex + "\n")
-        wanted = upper / "etc/systemd/system/multi-user.target.wants"
-        wanted.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            (wanted / _UNIT).symlink_to(f"/etc/systemd/system/{_UNIT}")
+        return files
 
     def _setup(self) -> list[str]:
         """Shell commands that run in the machine's root before its first boot."""
-        return [*setup_commands(self._spec.users), *(self._real.setup() if self._real else ())]
+        own = trust(self._endpoints) if self._bare else self._real.setup() if self._real else ()
+        return [*setup_commands(self._spec.users), *own]
 
     def _nspawn_arguments(self) -> list[str]:
-        binds = self._real.binds() if self._real else self._our_binds()
+        binds = [] if self._bare else self._real.binds() if self._real else self._our_binds()
         return [
             "--boot",
             "--quiet",

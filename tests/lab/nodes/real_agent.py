@@ -60,10 +60,8 @@ class RealAgent:
 
     def setup(self) -> list[str]:
         """Shell commands that run once, before the agent."""
-        certificate = self._endpoints.ca_path.read_text()
         return [
-            *write_file(_CERTIFICATE, certificate),
-            f"cat {_CERTIFICATE} >> {_BUNDLE}",
+            *trust(self._endpoints),
             "rm -f /etc/resolv.conf",  # it may be a link into /run
             *write_file("/etc/resolv.conf", _NAMES.format(address=self._names.address)),
             *write_file("/etc/amazon/ssm/amazon-ssm-agent.json", self._configuration()),
@@ -106,6 +104,11 @@ class RealAgent:
             },
             indent=1,
         )
+
+
+def trust(endpoints: Endpoints) -> list[str]:
+    """Shell commands that put the lab's CA into a node's trust store."""
+    return [*write_file(_CERTIFICATE, endpoints.ca_path.read_text()), f"cat {_CERTIFICATE} >> {_BUNDLE}"]
 
 
 class RealAgentNode(ProcessNode):

@@ -48,6 +48,10 @@ class Identity:
             self._store("credentials.json", vars(known))
         return known
 
+    def register(self) -> str:
+        """Register with the activation, unless that was done; the node's id. Raises ServiceError."""
+        return self._registration()["node_id"]
+
     def _metadata(self) -> Credentials:
         base = self._config.metadata_url.rstrip("/")
         url = f"{base}/latest/meta-data/iam/security-credentials/"
