@@ -45,7 +45,8 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ssm": frozenset(
         {
             "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",
-            "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "GetServiceSetting", "ListCommandInvocations", "ListCommands",
+            "DeregisterManagedInstance", "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "GetServiceSetting",
+            "ListCommandInvocations", "ListCommands",
             "ListDocumentVersions", "ListTagsForResource", "ModifyDocumentPermission", "RemoveTagsFromResource", "SendCommand",
             "UpdateDocument", "UpdateDocumentDefaultVersion",
         }
