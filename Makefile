@@ -80,6 +80,7 @@ test: $(READY) ## everything that must pass before a change lands
 
 test-long: $(READY) ## the slower cases
 	@pytest -q $(LATER) tests --junit-xml=$(RESULTS)/long.xml
+	@molecule test --scenario-name agent
 
 test-agent: $(READY) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
 	@test -x "$(AGENT)/amazon-ssm-agent" || { echo 'Name a folder that holds amazon-ssm-agent and its workers: make test-agent AGENT=/folder' >&2; exit 2; }
@@ -101,8 +102,8 @@ unit: $(READY) ## tests without a lab
 integration: $(READY) ## tests in the lab
 	@$(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/integration.xml || { echo 'Once more, alone:'; $(ALONE) $(SOON) tests/integration; }
 
-molecule: $(READY) ## the molecule scenarios
-	@molecule test --all
+molecule: $(READY) ## the molecule scenarios, but for the one that takes a machine with systemd
+	@molecule test --all --exclude agent
 
 ruff: $(READY)
 	@ruff check .

@@ -33,5 +33,6 @@ def test_every_variable_has_the_roles_name(role: Path) -> None:
     assert all(name.startswith(f"__{role.name}_") for name in internal)
     texts = [path.read_text(encoding="utf-8") for path in role.rglob("*.yml")]
     used = {name for text in texts for name in re.findall(rf"(?<![\w-])_*{role.name}_\w+", text)}
-    known = {*specs(role)["options"], *internal, f"__{role.name}_made", f"{role.name}_resources"}
+    made = {name for text in texts for name in re.findall(rf"(?m)^\s+(_*{role.name}_\w+):|register: (__{role.name}_\w+)", text) for name in name if name}
+    known = {*specs(role)["options"], *internal, *made, f"{role.name}_resources"}
     assert used <= known, used - known
