@@ -27,7 +27,8 @@ TITLE = "`run_command` on simulated nodes in 10 accounts × 2 regions"
 NOTE = (
     "The nodes answer at once, so time is that of the calls, and of the lab, which shares the machine. The least is the sends and one pass over result pages "
     "(50 nodes each). A million nodes have 20,000 such pages, 1,000 in each account and region: at *R* calls of `ListCommandInvocations` a second that AWS "
-    "allows there, they take 1,000 / *R* seconds. That quota is what limits, and not the controller."
+    "allows there, they take 1,000 / *R* seconds. That quota is what limits, and not the controller. With nodes by id the "
+    "module holds the list of all of them."
 )
 ACCOUNTS = [str(digit) * 12 for digit in range(1, 10)] + ["101010101010"]
 REGIONS = ["eu-central-1", "us-east-1"]

@@ -14,7 +14,7 @@ from ..aws_errors import error_code, is_expired, is_throttling, is_transient
 from ..problems import CollectError
 from ..scope import Place
 from .caller import Caller, Stopped
-from .record import API_STDERR, API_STDOUT, BRIEF, Record, split, steps_of
+from .record import API_STDERR, API_STDOUT, BRIEF, Record, is_cut, split, steps_of
 
 #: The service writes ``https://s3.REGION.amazonaws.com/BUCKET/KEY``; S3's oldest name has no region.
 _URL = re.compile(r"https://s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
@@ -68,7 +68,7 @@ class Outputs:
         for step in entry["CommandPlugins"]:
             text = str(step.get("Output") or "")
             one, other = split(text)
-            if len(text) >= BRIEF:
+            if is_cut(text, BRIEF):
                 # Where stdout alone fills what the listing holds, nothing is known of stderr.
                 one = self._object(step.get("StandardOutputUrl") or "", expected=bool(one), until=until)
                 other = self._object(step.get("StandardErrorUrl") or "", expected=bool(other), until=until)
@@ -115,6 +115,6 @@ class Outputs:
         for step in steps_of(entry):
             answer = self._caller.read("GetCommandInvocation", CommandId=record["command_id"], InstanceId=record["instance_id"], PluginName=step)
             one, other = answer.get("StandardOutputContent") or "", answer.get("StandardErrorContent") or ""
-            cut = cut or len(one) >= API_STDOUT or len(other) >= API_STDERR
+            cut = cut or is_cut(one, API_STDOUT) or is_cut(other, API_STDERR)
             stdout, stderr = stdout + one, stderr + other
         record["stdout"], record["stderr"], record["output_truncated"] = stdout, stderr, cut

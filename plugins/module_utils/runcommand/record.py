@@ -14,6 +14,8 @@ from .status import snake
 BRIEF = 2_500
 #: Characters of stdout and of stderr that GetCommandInvocation gives at most.
 API_STDOUT, API_STDERR = 24_000, 8_000
+#: What the agent puts where it has cut a stream: for several steps it does so long before the API would (from its source).
+_CUT = ("--output truncated--", "---Output truncated---", "---Error truncated----")
 #: What the agent puts between the streams of a reply.
 SEPARATOR = "\n----------ERROR-------\n"
 
@@ -51,8 +53,13 @@ def invocation_record(entry: Mapping[str, Any], place: Mapping[str, Any], *, att
         parts = [split(text) for text in texts]
         record["stdout"] = "".join(stdout for stdout, _stderr in parts)
         record["stderr"] = "".join(stderr for _stdout, stderr in parts)
-        record["output_truncated"] = any(len(text) >= BRIEF for text in texts)
+        record["output_truncated"] = any(is_cut(text, BRIEF) for text in texts)
     return record
+
+
+def is_cut(text: str, limit: int) -> bool:
+    """Whether an output of the API lacks its end. :param limit: the most characters that the API gives of it."""
+    return len(text) >= limit or any(stream.endswith(_CUT) for stream in split(text))
 
 
 def split(output: str) -> tuple[str, str]:

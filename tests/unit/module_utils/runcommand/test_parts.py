@@ -185,6 +185,8 @@ def test_a_result_of_several_steps_tells_of_the_first_that_failed() -> None:
     assert (record["status"], record["rc"], record["stdout"], record["stderr"], record["stdout_uri"]) == ("failed", 7, "one\ntwoone\n", "no\n", "u")
     assert record["started_at"] == "1970-01-01T00:00:02Z" and record["output_truncated"] is False
     assert invocation_record(entry({**good, "Output": "x" * BRIEF}), PLACE)["output_truncated"]
+    for output in ("x\n---Output truncated---", f"x\n---Output truncated---{SEPARATOR}y", f"x{SEPARATOR}y\n---Error truncated----"):
+        assert invocation_record(entry({**good, "Output": output}), PLACE)["output_truncated"]
     assert "stdout" not in invocation_record(entry(good), PLACE, output=False)
     assert invocation_record(entry({"Name": "a", "StatusDetails": "Pending", "ResponseCode": -1}), PLACE)["rc"] is None
     assert refused_record(NODE, PLACE, "not_sent", "why").keys() >= {"command_id", "rc", "msg", "status"}
