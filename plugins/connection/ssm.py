@@ -210,6 +210,8 @@ class Connection(ConnectionBase):
             warm = bool(self.get_option("warm"))
             tty = self._wants_tty(Escalation.of(become, cmd))
             escalation, (status, stdout, stderr) = self._run(client, cmd, in_data, become, tty, warm)
+            if escalation.refused_without_tty(stderr) and not self._interactive:
+                raise EscalationError("it demands a terminal (requiretty)")
             if not tty and escalation.refused_without_tty(stderr) and self.get_option("use_tty") == "auto":
                 display.vvv("sudo demands a terminal: the command was not started, and is given one", host=self._host)
                 self._facts["needs_tty"] = True
@@ -218,8 +220,9 @@ class Connection(ConnectionBase):
             self._drop_unless_usable()
             raise self._translate(error) from None  # it says the same
         except EscalationError as error:
+            text = str(error) if self._interactive else self._without_answers(become, error)
             self.close()  # ends the command, too
-            raise AnsibleError(str(error)) from None  # it says the same
+            raise AnsibleError(text) from None  # it says the same
         except BaseException:  # a task's time-out, or Ctrl-C: the command must not live on
             self.close()
             raise
@@ -228,8 +231,15 @@ class Connection(ConnectionBase):
 
     @property
     def _interactive(self) -> bool:
-        """Whether the route carries input while a command runs. If not, nobody can answer a prompt; none comes, as such a route has root's rights."""
+        """Whether the route carries input while a command runs. If not, nobody can answer a prompt. Such a route has root's rights: sudo and su do not ask."""
         return bool(self._facts.get("interactive", True))
+
+    def _without_answers(self, become: t.Any, error: EscalationError) -> str:
+        user = become.get_option("become_user") or "root"
+        return (
+            f"{become.name} did not let {self._facts['user']} become {user} on {self._facts['node']}, so nothing was run: {error}. By the route run_command"
+            f" nobody can answer it: let {self._facts['user']} become {user} without a password and a terminal there, or use route: session"
+        )
 
     def _wants_tty(self, escalation: Escalation) -> bool:
         choice = self.get_option("use_tty")
@@ -279,6 +289,9 @@ class Connection(ConnectionBase):
             if kind is FrameType.EXITED:
                 for stream, rest in escalation.rest().items():
                     streams[stream].append(rest)
+                if escalation.blocks_input and not self._interactive:
+                    said = " ".join(to_text(b"".join(streams[FrameType.STDERR])).split())[-300:]
+                    raise EscalationError(said or f"it ended with status {content['returncode']}")
                 if escalation.blocks_input:  # it never succeeded: what was said at the terminal is the reason
                     streams[FrameType.STDERR].extend(streams[FrameType.TTY])
                     escalation.check_end(b"".join(streams[FrameType.STDERR]))

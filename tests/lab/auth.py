@@ -139,9 +139,18 @@ def parse_signature(request: RawRequest) -> Signature | None:
 
 
 def authenticate(
-    vault: Vault, request: RawRequest, signature: Signature | None, protocol: WireProtocol, *, verify: bool = True
+    vault: Vault,
+    request: RawRequest,
+    signature: Signature | None,
+    protocol: WireProtocol,
+    *,
+    verify: bool = True,
+    clock_ahead: float = 0.0,
 ) -> Principal:
-    """The caller of a request; raises `AwsError` as the service would."""
+    """The caller of a request; raises `AwsError` as the service would.
+
+    :param clock_ahead: seconds by which the service's clock is ahead of this machine's.
+    """
     if signature is None:
         raise unsigned(protocol)
     credential = vault.get(signature.access_key)
@@ -149,24 +158,26 @@ def authenticate(
         raise unknown_credentials(protocol)
     if credential.expires is not None and credential.expires <= time.time():
         raise expired_credentials(protocol)
-    _check_date(signature, protocol)
+    _check_date(signature, protocol, time.time() + clock_ahead)
     # A presigned URL's query is part of what it signs, in a form of its own: only key, token and dates are checked.
     if verify and signature.presigned_seconds is None and not _is_signed_by(credential, request, signature):
         raise bad_signature(protocol)
     return credential.principal
 
 
-def _check_date(signature: Signature, protocol: WireProtocol) -> None:
+def _check_date(signature: Signature, protocol: WireProtocol, now: float) -> None:
     try:
         signed = datetime.datetime.strptime(signature.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
     except ValueError:
         raise bad_signature(protocol) from None
-    age = time.time() - signed.timestamp()
+    age = now - signed.timestamp()
     if signature.presigned_seconds is not None:
         if age > signature.presigned_seconds:
             raise AwsError("AccessDenied", "Request has expired", 403)
+    elif abs(age) > _CLOCK_SKEW and protocol is WireProtocol.S3:
+        raise AwsError("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", 403)
     elif abs(age) > _CLOCK_SKEW:
-        code = {WireProtocol.S3: "RequestTimeTooSkewed", WireProtocol.JSON: "InvalidSignatureException"}
+        code = {WireProtocol.JSON: "InvalidSignatureException"}
         raise AwsError(
             code.get(protocol, "SignatureDoesNotMatch"),
             f"Signature expired: {signature.date} is not within {_CLOCK_SKEW / 60:.0f} minutes of the server's time",

@@ -42,8 +42,11 @@ def check(principal: Principal, action: str, path: str) -> None:
     :param action: as IAM writes it; :param path: bucket, or bucket and key.
     """
     owner, effects = _look(principal, action, path)
-    if effects is not None and ("Deny" in effects or (principal.account != owner and "Allow" not in effects)):
-        raise not_authorized(WireProtocol.S3, principal.arn, action, f"arn:aws:s3:::{path}", explicit="Deny" in effects)
+    if not owner or action == "s3:CreateBucket":
+        return
+    if "Deny" in effects or (principal.account != owner and "Allow" not in effects):
+        resource = f"arn:aws:s3:::{path}"
+        raise not_authorized(WireProtocol.S3, principal.arn, action, resource, explicit="Deny" in effects, policy="resource-based policy")
 
 
 def anyone(action: str, path: str) -> Principal | None:
@@ -52,14 +55,12 @@ def anyone(action: str, path: str) -> Principal | None:
     return Principal(owner, "anonymous", "anonymous") if effects == {"Allow"} else None
 
 
-def _look(principal: Principal, action: str, path: str) -> tuple[str, set[str] | None]:
-    """A bucket's owner, and the effects of the statements that concern someone; None without a policy."""
+def _look(principal: Principal, action: str, path: str) -> tuple[str, set[str]]:
+    """A bucket's owner, empty if there is no such bucket, and the effects of its policy's statements that concern someone."""
     bucket = path.partition("/")[0]
     _partition, owner = s3_backends.bucket_accounts.get(bucket, ("", ""))
     policy = s3_backends[owner]["aws"].buckets[bucket].policy if owner else None
-    if not policy:
-        return owner, None
-    statements = _listed(json.loads(policy)["Statement"])
+    statements = _listed(json.loads(policy)["Statement"]) if policy else []
     return owner, {each["Effect"] for each in statements if _concerns(each, principal, action, f"arn:aws:s3:::{path}")}
 
 

@@ -406,8 +406,12 @@ class Lab:
         """Let an IAM policy document hold for principals, and nothing else."""
         self._control.call("POST", "/permissions", {"principal": principal, "policy": document})
 
+    def endpoint_policy(self, document: Mapping[str, Any]) -> None:
+        """Give the VPC's endpoint for S3 a policy: what nodes ask of S3, by URLs that others have signed too, must be allowed by it."""
+        self._control.call("POST", "/endpoint-policy", {"policy": document})
+
     def clear_permissions(self) -> None:
-        """Everyone may do everything again."""
+        """Everyone may do everything again, from everywhere."""
         self._control.call("DELETE", "/permissions")
 
     def _permission(self, effect: str, action: str, principal: str, resource: str) -> None:

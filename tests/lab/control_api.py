@@ -52,6 +52,7 @@ class ControlApi:
             ("POST", "/credentials/expire", self._expire),
             ("POST", "/permissions", self._permissions),
             ("DELETE", "/permissions", self._clear_permissions),
+            ("POST", "/endpoint-policy", self._endpoint_policy),
             ("POST", "/roles", self._role),
             ("POST", "/settings", self._settings),
             ("GET", "/requests", self._requests),
@@ -173,7 +174,12 @@ class ControlApi:
 
     async def _clear_permissions(self, request: web.Request, body: dict[str, Any]) -> Any:
         self._world.permissions.rules.clear()
+        self._world.permissions.endpoint.clear()
         return []
+
+    async def _endpoint_policy(self, request: web.Request, body: dict[str, Any]) -> Any:
+        self._world.permissions.endpoint = list(rules_of_policy("*", body["policy"]))
+        return {}
 
     async def _role(self, request: web.Request, body: dict[str, Any]) -> Any:
         principals = body.get("trusted") or [f"arn:aws:iam::{account}:root" for account in self._world.accounts]

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
-from . import bucket_policy, ec2_messages, instance_facts, instance_profiles, organizations, resource_groups, role_policies, sts, tagging
+from . import bucket_encryption, bucket_policy, ec2_messages, instance_facts, instance_profiles, organizations, resource_groups, role_policies, sts, tagging
 from .auth import Principal, RawRequest, Signature, authenticate, parse_signature
 from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
@@ -145,7 +145,12 @@ class Dispatcher:
                 meaning.region = bucket_region(_s3_path(raw).partition("/")[0]) or ""
                 return anonymous
         return authenticate(
-            self._world.vault, raw, meaning.signature, meaning.protocol, verify=self._world.settings.verify_signatures
+            self._world.vault,
+            raw,
+            meaning.signature,
+            meaning.protocol,
+            verify=self._world.settings.verify_signatures,
+            clock_ahead=self._world.settings.s3_clock_ahead if meaning.service == "s3" else 0.0,
         )
 
     async def _answer(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
@@ -181,9 +186,7 @@ class Dispatcher:
                 raise hidden
         if meaning.service == "s3":
             _refuse_other_regions(meaning, _s3_path(raw).partition("/")[0])
-            for one in (action, *(("s3:PutObjectAcl",) if action == "s3:PutObject" and "x-amz-acl" in raw.headers else ())):
-                self._world.permissions.check(principal, one, _resources(meaning, raw, principal.account), meaning.protocol)
-                bucket_policy.check(principal, one, unquote(_s3_path(raw)))
+            self._check_s3(raw, meaning, principal, action)
         account = organizations.asked_as(principal.account, meaning.action) if meaning.service == "organizations" else principal.account
         answer = await self._ask_moto(raw, meaning, account)
         if meaning.service == "s3" and answer.status == 404 and meaning.action in ("GetObject", "HeadObject"):
@@ -206,6 +209,19 @@ class Dispatcher:
         finally:
             if not meaning.action.startswith(("Describe", "Get", "List", "Head")):
                 remembered.forget()
+
+    def _check_s3(self, raw: RawRequest, meaning: Meaning, principal: Principal, action: str) -> None:
+        """All who have a say in who may use an object: the endpoint on the way, the caller's policies, the bucket's, and its key's."""
+        resources = _resources(meaning, raw, principal.account)
+        if principal.node_id is not None or (meaning.signature is not None and meaning.signature.presigned_seconds is not None):
+            self._world.permissions.check_endpoint(principal, action, resources)
+        for one in (action, *(("s3:PutObjectAcl",) if action == "s3:PutObject" and "x-amz-acl" in raw.headers else ())):
+            self._world.permissions.check(principal, one, resources, meaning.protocol)
+            bucket_policy.check(principal, one, unquote(_s3_path(raw)))
+        key = bucket_encryption.key_of(meaning.action, unquote(_s3_path(raw)), raw.headers, meaning.region)
+        if key is not None:
+            kms_action = "kms:Decrypt" if meaning.action == "GetObject" else "kms:GenerateDataKey"
+            self._world.permissions.check(principal, kms_action, (key,), meaning.protocol)
 
     async def _ssm(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         parameters = parse_parameters(meaning.action, raw.body)

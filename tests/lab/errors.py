@@ -126,12 +126,14 @@ def failed(protocol: WireProtocol, status: int = 500) -> AwsError:
     return AwsError(*_FAILED[protocol], status)
 
 
-def not_authorized(protocol: WireProtocol, principal: str, action: str, resource: str, *, explicit: bool) -> AwsError:
-    """IAM says no: `action` as `ssm:StartSession`, ARNs of the caller and of what it wanted."""
+def not_authorized(
+    protocol: WireProtocol, principal: str, action: str, resource: str, *, explicit: bool, policy: str = "identity-based policy"
+) -> AwsError:
+    """IAM says no: `action` as `ssm:StartSession`, ARNs of the caller and of what it wanted, and the kind of policy that decides."""
     why = (
-        "with an explicit deny in an identity-based policy"
+        f"with an explicit deny in {'an' if policy[0] in 'aeiou' else 'a'} {policy}"
         if explicit
-        else f"because no identity-based policy allows the {action} action"
+        else f"because no {policy} allows the {action} action"
     )
     text = f"User: {principal} is not authorized to perform: {action} on resource: {resource} {why}"
     if protocol is WireProtocol.JSON:

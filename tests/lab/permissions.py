@@ -51,6 +51,8 @@ class Permissions:
     def __init__(self, own: Callable[[Principal], list[Rule] | None] = lambda principal: None) -> None:
         self.rules: list[Rule] = []
         self._own = own
+        self.endpoint: list[Rule] = []
+        """Of the policy of the VPC's endpoint for S3. What nodes ask goes through it, by their own credentials or by URLs that others have signed."""
 
     def check(self, principal: Principal, action: str, resources: Sequence[str], protocol: WireProtocol) -> None:
         """Raise `AwsError` as the service would if the call is not allowed for every one of the resources."""
@@ -65,6 +67,17 @@ class Permissions:
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=True)
             if (allowing or own is not None) and not any(rule.matches(principal, action, resource) for rule in allowing):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=False)
+
+
+    def check_endpoint(self, principal: Principal, action: str, resources: Sequence[str]) -> None:
+        """Raise `AwsError` if the endpoint's policy, where there is one, does not let a request to S3 pass."""
+        if not self.endpoint:
+            return
+        for resource in resources:
+            rules = [rule for rule in self.endpoint if rule.matches(principal, action, resource)]
+            denied = any(rule.effect == "deny" for rule in rules)
+            if denied or not rules:
+                raise not_authorized(WireProtocol.S3, principal.arn, action, resource, explicit=denied, policy="VPC endpoint policy")
 
 
 def rules_of_policy(principal: str, policy: Mapping[str, Any]) -> Iterable[Rule]:

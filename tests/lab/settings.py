@@ -30,6 +30,8 @@ class Settings:
     preferences_for_all: bool = True
     #: Whether signatures are verified, not only the access key.
     verify_signatures: bool = True
+    #: By how many seconds S3's clock is ahead of this machine's: URLs expire sooner, and beyond five minutes other requests are refused.
+    s3_clock_ahead: float = 0.0
     #: The longest lifetime of credentials from AssumeRole, 0 for the one asked for: lets credentials expire in a test.
     credentials_seconds: float = 0.0
     #: Lifetime of the credentials that nodes get from metadata or role tokens.

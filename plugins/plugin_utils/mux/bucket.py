@@ -109,6 +109,8 @@ class Bucket:
                 text += ": the bucket is in another region, set the option bucket_region"
             elif errors.error_code(error) == "NoSuchBucket":
                 text += ": check the option bucket"
+            elif errors.is_denied(error):
+                text += ". The policy of a bucket, or of a KMS key, that is another account's must allow it as well"
             raise RequestError(ErrorKind.FAILED, text) from error
 
 

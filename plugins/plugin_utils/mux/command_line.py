@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("host", help="instance id, Name tag, tag:Key=Value; or a host of --inventory")
     doctor.add_argument("-i", "--inventory", action="append", default=[], help="read the connection options of the host from an inventory")
     for name in FIELD_NAMES:
-        if name not in ("host", "reconnection_retries", "mux_log", "route", "control_persist", "max_sessions"):
+        if name not in ("host", "reconnection_retries", "mux_log", "control_persist", "max_sessions"):
             doctor.add_argument("--" + name.replace("_", "-"), dest=f"option_{name}", metavar="VALUE", help=argparse.SUPPRESS)
-    doctor.epilog = "The connection plugin's options are flags: --region, --profile, --role-arn, --document, …"
+    doctor.epilog = "The connection plugin's options are flags: --region, --profile, --role-arn, --document, --route, --bucket, …"
     return parser

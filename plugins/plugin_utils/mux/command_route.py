@@ -62,6 +62,7 @@ class CommandRoute:
                 self._finding = asyncio.get_running_loop().create_task(self._find(options))
                 self._finding.add_done_callback(self._found)
             await asyncio.shield(self._finding)
+        self._commands.clear_up()
         if options.events_topic:
             await self._commands.hear(options.events_topic)
         return {

@@ -190,9 +190,9 @@ class Sender:
                     raise _Ambiguous(self._identity.explain(error, "ssm:ListCommands", "*")) from error
         return None
 
-    async def cancel(self, command_id: str, node_id: str | None = None) -> None:
-        """CancelCommand. :raises Exception: as `Identity.call`."""
-        which: dict[str, Any] = {"InstanceIds": [node_id]} if node_id else {}
+    async def cancel(self, command_id: str, node_ids: Sequence[str] = ()) -> None:
+        """CancelCommand, for some of its nodes or for all. :raises Exception: as `Identity.call`."""
+        which: dict[str, Any] = {"InstanceIds": list(node_ids)} if node_ids else {}
         deadline = asyncio.get_running_loop().time() + 30.0
         await self._identity.call("ssm", "cancel_command", deadline=deadline, resource=command_id, CommandId=command_id, **which)
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..runcommand import sameness, script
+from ..runcommand import refusals, sameness, script
 from ..runcommand.sameness import Common, Commons
 from ..runcommand.script import Blob, Job, Part
 from ..runcommand.trailer import Ended, Said, Stream, TrailerError
@@ -115,8 +115,7 @@ class CommandTask:
         elif trailer.word == "failed":
             self._refused(trailer.values[0])
         elif trailer.word == "unusable":
-            what = {"folder": "a folder that only the commands' user can write to", "curl": "curl or Python 3"}.get(trailer.values[0], trailer.values[0])
-            self.fail(ErrorKind.FAILED, f"{self.node_id} lacks {what}, which the route run_command needs; nothing was run")
+            self.fail(ErrorKind.FAILED, f"{self.node_id} lacks {refusals.lacking(trailer.values[0])}. Nothing was run")
         elif trailer.word == "full":
             self.fail(ErrorKind.FAILED, f"the command on {self.node_id} ended with status {trailer.values[0]}, but its output is lost: the node's disk is full")
         elif trailer.word == "again":

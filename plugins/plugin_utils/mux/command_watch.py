@@ -90,6 +90,11 @@ class Watch:
             watched.due = min(watched.due, asyncio.get_running_loop().time() + (0.0 if complete else _TOGETHER))
             self._wake.set()
 
+    def awaited(self, command_id: str) -> set[str]:
+        """The nodes on which a command has not ended yet."""
+        watched = self._watched.get(command_id)
+        return {node_id for node_id, end in watched.ends.items() if not end.done()} if watched is not None else set()
+
     async def close(self) -> None:
         """Look no more."""
         if self._looking is not None:

@@ -24,6 +24,7 @@ from .command_watch import Watch
 from .errors import RequestError
 from .event_queue import EventQueue
 from .identity import Identity
+from .journal import Journal
 from .lifecycle import Verdict
 from .protocol import ErrorKind
 from .tasks import Tasks
@@ -32,14 +33,18 @@ _AT_ONCE = 3
 """Commands that bring pieces of one blob to a node at once: an agent carries out five."""
 
 _RETRY_AFTER = 2.0
+_CANCELLED_TOGETHER = 0.1
+"""Seconds for which the cancel of a command on one node waits for those on others, as one call is for all of them."""
+
 _ANSWERED_WITHIN = 60.0
 
 
 class Commands:
     """All that one identity has under way."""
 
-    def __init__(self, identity: Identity, log: logging.Logger) -> None:
+    def __init__(self, identity: Identity, log: logging.Logger, journal: Journal) -> None:
         self.identity = identity
+        self._journal = journal
         self.commons = Commons()
         self.watch = Watch(identity, log)
         self.sender = Sender(identity, log)
@@ -47,6 +52,8 @@ class Commands:
         self._windows: dict[bytes, Window[CommandTask]] = {}
         self._tasks = Tasks()
         self._cancels = Tasks()
+        self._unwanted: dict[str, set[str]] = {}
+        """The nodes on which commands are about to be cancelled."""
         self._regions: dict[str, str] = {}
         self._queue: asyncio.Future[EventQueue | None] | None = None
         self._blobs: dict[str, set[str]] = {}
@@ -70,6 +77,12 @@ class Commands:
         await self.watch.close()
         if self._queue is not None and (queue := await self._queue) is not None:
             await queue.close()
+
+    def clear_up(self) -> None:
+        """Cancel what this identity had under way in a mux that was killed: nobody waits for it any more."""
+        for command_id in self._journal.left_over(self._place):
+            self._log.info("%s is cancelled: the mux that has sent it was killed", command_id)
+            self._cancels.start(self._cancel(command_id))
 
     async def hear(self, topic: str) -> None:
         """Have events told by a topic, from now on; the first one that is named holds."""
@@ -259,12 +272,16 @@ class Commands:
             self._refused(by_node[node_id], error)
         for node_id, error in sent.unknown.items():
             self._lost(by_node[node_id], str(error))
+        for command in sent.commands:
+            self._journal.sent(command.command_id, self._place)
         ends = self._follow(sent)
         for node_id, (command_id, _end) in ends.items():
             by_node[node_id].command = (command_id, nonce)
             if by_node[node_id].work.cancelled:
                 self._changed(by_node[node_id])
         await asyncio.gather(*(self._settle(by_node[node_id], command_id, end, bucket, nonce) for node_id, (command_id, end) in ends.items()))
+        for command in sent.commands:
+            self._journal.ended(command.command_id)
 
     def _follow(self, sent: Sent) -> dict[str, tuple[str, asyncio.Future[Invocation]]]:
         return {
@@ -284,7 +301,8 @@ class Commands:
             invocation = await end
             if not invocation.was_delivered:
                 task.work.lifecycle.undelivered()
-                self._lost(task, f"{task.node_id}: {invocation.reason}")
+                # Who had the time of delivery_timeout for it does not get it once more.
+                self._lost(task, f"{task.node_id}: {invocation.reason}", again=invocation.details != "delivery_timed_out")
                 return
             found = await self._read(invocation, command_id, nonce)
             if found is None:
@@ -344,6 +362,9 @@ class Commands:
                     raise RequestError(ErrorKind.FAILED, f"{began}: {answer}")
                 if isinstance(answer, Said) and answer.word == "send":
                     text = refusals.explain(answer.detail, verb="send", bucket=bucket.name, key=key)
+                    raise RequestError(ErrorKind.FAILED, f"{began}: {text}. It is kept on the node for three days, in run-{nonce} below fleet-ssm")
+                if isinstance(answer, Said) and answer.word == "unusable":
+                    text = f"{task.node_id} lacks {refusals.lacking(answer.values[0])}"
                     raise RequestError(ErrorKind.FAILED, f"{began}: {text}. It is kept on the node for three days, in run-{nonce} below fleet-ssm")
                 if isinstance(answer, Said) and answer.word in ("collected", "gone"):
                     break
@@ -423,13 +444,31 @@ class Commands:
 
     def _changed(self, task: CommandTask) -> None:
         if task.work.cancelled and task.command is not None and not task.work.ended:
-            self._cancels.start(self._cancel(task, task.command[0]))
+            command_id = task.command[0]
+            if command_id not in self._unwanted:
+                self._unwanted[command_id] = set()
+                self._cancels.start(self._cancel_unwanted(command_id))
+            self._unwanted[command_id].add(task.node_id)
 
-    async def _cancel(self, task: CommandTask, command_id: str) -> None:
+    async def _cancel_unwanted(self, command_id: str) -> None:
+        await asyncio.sleep(_CANCELLED_TOGETHER)
+        node_ids = self._unwanted.pop(command_id)
+        await self._cancel(command_id, () if node_ids >= self.watch.awaited(command_id) else sorted(node_ids))
+
+    async def _cancel(self, command_id: str, node_ids: Sequence[str] = ()) -> None:
         try:
-            await self.sender.cancel(command_id, task.node_id)
+            await self.sender.cancel(command_id, node_ids)
         except Exception as error:
-            self._log.warning("%s: %s", task.node_id, self.identity.explain(error, "ssm:CancelCommand", command_id))
+            self._log.warning("%s", self.identity.explain(error, "ssm:CancelCommand", command_id))
+            if errors.error_code(error) != "InvalidCommandId":
+                return
+        if not node_ids:
+            self._journal.ended(command_id)
+
+    @property
+    def _place(self) -> str:
+        """By which the journal of a killed mux says whose commands it holds."""
+        return f"{self.identity.region} by {self.identity.label}"
 
 
 def _too_large(task: CommandTask) -> RequestError:

@@ -18,27 +18,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from . import targets
-from .errors import RequestError
+from .command_examination import examine as examine_commands
+from .examination import LIMIT, Failed, output_of, say, step
 from .identity import CredentialsError, Identity, IdentityKey
-from .lifecycle import Lifecycle
-from .protocol import FrameType
 from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 from .session_route import SessionRoute
 from .warm import Warmth
-from .work import Exec, Work
 
-_LIMIT = 60.0
 _PLUGIN = "fleet.ssm.ssm"
-_T = TypeVar("_T")
 _LIBRARIES = ("botocore", "websockets", "cryptography")
-
-
-class _Failed(Exception):
-    """A layer failed; the rest cannot be tried."""
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -46,8 +38,8 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         options = _options(parsed)
         asyncio.run(_examine(options))
-    except (_Failed, OptionError) as error:
-        _say("FAILED", str(error))
+    except (Failed, OptionError) as error:
+        say("FAILED", str(error))
         return 1
     return 0
 
@@ -78,10 +70,10 @@ def _ansible(name: str, *arguments: str) -> str:
     """What one of Ansible's programs says."""
     program = shutil.which(name, path=os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", ""))))
     if program is None:
-        raise _Failed(f"{name} is not found, so --inventory cannot be read")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=_LIMIT, check=False)
+        raise Failed(f"{name} is not found, so --inventory cannot be read")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=LIMIT, check=False)
     if done.returncode:
-        raise _Failed(f"{name}: {done.stderr.strip()}")
+        raise Failed(f"{name}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -106,29 +98,30 @@ async def _examine(options: ConnectionOptions) -> None:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            raise _Failed(f"the Python library {name} is missing for {sys.executable}: pip install {name}") from None
-    _say("libraries", f"Python {sys.version.split()[0]}, {', '.join(versions)}")
+            raise Failed(f"the Python library {name} is missing for {sys.executable}: pip install {name}") from None
+    say("libraries", f"Python {sys.version.split()[0]}, {', '.join(versions)}")
     loop = asyncio.get_running_loop()
     identity = Identity(IdentityKey.of(options, credential_environment()), {})
     await _credentials(identity)
-    node_id = await _step("target", targets.resolve(identity, options.host, loop.time() + _LIMIT))
-    _say("target", f"{options.host} is {node_id}")
+    node_id = await step("target", targets.resolve(identity, options.host, loop.time() + LIMIT))
+    say("target", f"{options.host} is {node_id}")
     await _registration(identity, node_id)
-    await _session(identity, dataclasses.replace(options, host=node_id))
+    examine = examine_commands if options.route == "run_command" else _session
+    await examine(identity, dataclasses.replace(options, host=node_id))
 
 
 async def _credentials(identity: Identity) -> None:
     try:
         settings = await identity.settings()
     except (CredentialsError, ValueError) as error:
-        raise _Failed(f"credentials: {error}") from error
+        raise Failed(f"credentials: {error}") from error
     if not settings.region:
-        raise _Failed("region: none is known; give --region, or set AWS_REGION or a region in the profile")
+        raise Failed("region: none is known; give --region, or set AWS_REGION or a region in the profile")
     try:
         who = await identity.call("sts", "get_caller_identity", deadline=asyncio.get_running_loop().time() + 20, resource="*")
     except Exception as error:
-        raise _Failed(f"credentials: {identity.explain(error, 'sts:GetCallerIdentity', '*')}") from error
-    _say("credentials", f"{identity.label}: {who['Arn']} in account {who['Account']}, region {settings.region}")
+        raise Failed(f"credentials: {identity.explain(error, 'sts:GetCallerIdentity', '*')}") from error
+    say("credentials", f"{identity.label}: {who['Arn']} in account {who['Account']}, region {settings.region}")
 
 
 async def _registration(identity: Identity, node_id: str) -> None:
@@ -138,15 +131,15 @@ async def _registration(identity: Identity, node_id: str) -> None:
             "ssm", "describe_instance_information", deadline=deadline, resource="*", Filters=[{"Key": "InstanceIds", "Values": [node_id]}]
         )
     except Exception as error:
-        _say("registration", f"unknown: {identity.explain(error, 'ssm:DescribeInstanceInformation', '*')}")
+        say("registration", f"unknown: {identity.explain(error, 'ssm:DescribeInstanceInformation', '*')}")
         return
     if not page["InstanceInformationList"]:
-        raise _Failed(f"registration: {await targets.why_not_connected(identity, node_id, deadline)}")
+        raise Failed(f"registration: {await targets.why_not_connected(identity, node_id, deadline)}")
     entry = page["InstanceInformationList"][0]
     platform = " ".join(str(entry.get(name, "")) for name in ("PlatformType", "PlatformName", "PlatformVersion"))
-    _say("registration", f"{entry.get('PingStatus')}, agent {entry.get('AgentVersion')}, {platform}")
+    say("registration", f"{entry.get('PingStatus')}, agent {entry.get('AgentVersion')}, {platform}")
     if entry.get("PingStatus") != "Online":
-        raise _Failed(f"agent: {await targets.why_not_connected(identity, node_id, deadline)}")
+        raise Failed(f"agent: {await targets.why_not_connected(identity, node_id, deadline)}")
 
 
 async def _session(identity: Identity, options: ConnectionOptions) -> None:
@@ -154,31 +147,19 @@ async def _session(identity: Identity, options: ConnectionOptions) -> None:
     route = SessionRoute(host, identity, options)
     try:
         began = time.monotonic()
-        facts = await _step("session", route.open(options, make_reason(None, playbook="the doctor of fleet.ssm")))
-        _say("session", f"{facts['document']}, ready in {time.monotonic() - began:.2f} s as {facts['user']}")
+        facts = await step("session", route.open(options, make_reason(None, playbook="the doctor of fleet.ssm")))
+        say("session", f"{facts['document']}, ready in {time.monotonic() - began:.2f} s as {facts['user']}")
         if facts["kind"] == "python":
-            _say("python", f"{facts['python']} ({facts['executable']}) on {facts['platform']}")
+            say("python", f"{facts['python']} ({facts['executable']}) on {facts['platform']}")
         else:
-            _say("python", "none from 3.6 on was found on the node: only raw and script work; install one, or set the option python")
-        answer = _Answer()
+            say("python", "none from 3.6 on was found on the node: only raw and script work; install one, or set the option python")
         began = time.monotonic()
-        route.submit(Work(Exec("echo fleet", tty=False, takes_input=False), answer, Lifecycle(0), silence=options.silence_timeout), options)
-        output = await _step("command", answer.result)
+        output = await output_of("command", route, options, "echo fleet")
         if output != b"fleet\n":
-            raise _Failed(f"command: 'echo fleet' gave {output!r}")
-        _say("command", f"answered in {(time.monotonic() - began) * 1000:.1f} ms")
+            raise Failed(f"command: 'echo fleet' gave {output!r}")
+        say("command", f"answered in {(time.monotonic() - began) * 1000:.1f} ms")
     finally:
         await route.close()
-
-
-async def _step(layer: str, work: Awaitable[_T]) -> _T:
-    try:
-        async with asyncio.timeout(_LIMIT):
-            return await work
-    except RequestError as error:
-        raise _Failed(f"{layer}: {error}") from error
-    except TimeoutError:
-        raise _Failed(f"{layer}: no answer within {_LIMIT:.0f} s") from None
 
 
 class _Host:
@@ -192,28 +173,3 @@ class _Host:
 
     def make_room(self) -> None:
         """There is one session only."""
-
-
-class _Answer:
-    """Gathers one command's output."""
-
-    def __init__(self) -> None:
-        self.result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._output = bytearray()
-
-    def output(self, kind: FrameType, data: bytes) -> None:
-        if kind is FrameType.STDOUT:
-            self._output += data
-
-    def credit(self, count: int) -> None:
-        pass
-
-    def done(self, kind: FrameType, **fields: object) -> None:
-        self.result.set_result(bytes(self._output))
-
-    def failed(self, error: RequestError) -> None:
-        self.result.set_exception(error)
-
-
-def _say(layer: str, text: str) -> None:
-    print(f"{layer + ':':14} {text}", flush=True)

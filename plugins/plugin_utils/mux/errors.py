@@ -104,6 +104,8 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
         return f"The credentials of {who} have expired and could not be renewed: log in again or give new ones. AWS says: {message}"
     if code in UNKNOWN_KEY_CODES:
         return f"AWS does not accept the credentials of {who}{place} (action {action}): check the access key, or the clock of this machine. AWS says: {message}"
+    if code == "RequestTimeTooSkewed":
+        return f"AWS refuses {action}{place} for its time: the clock of this machine is wrong, set it. AWS says: {message}"
     if is_throttling(error):
         return f"AWS limits the rate of {action}{place} and went on doing so: use fewer forks or raise connection_timeout. AWS says: {message}"
     name = type(error).__name__

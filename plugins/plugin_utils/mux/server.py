@@ -20,6 +20,7 @@ from . import identity as identities
 from .command_route import CommandRoute
 from .commands import Commands
 from .identity import Identity, IdentityKey
+from .journal import Journal
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
@@ -57,6 +58,7 @@ class Mux:
         self._paces: dict[tuple[str, str, str], Pace] = {}
         self._routes: dict[tuple[Any, ...], Route] = {}
         self._commands: dict[IdentityKey, Commands] = {}
+        self._journal = Journal(path)
         self._tasks = Tasks()
         self._stopping = asyncio.Event()
         self._last_used = time.monotonic()
@@ -84,6 +86,7 @@ class Mux:
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*(route.close() for route in self._routes.values()), return_exceptions=True)
                 await asyncio.gather(self._tasks.drain(), *(commands.close() for commands in self._commands.values()), return_exceptions=True)
+        self._journal.close()
         self.log.info("ended")
 
     # Workers
@@ -126,7 +129,7 @@ class Mux:
     def _command_route(self, who: Identity, options: ConnectionOptions) -> CommandRoute:
         commands = self._commands.get(who.key)
         if commands is None:
-            commands = self._commands[who.key] = Commands(who, self.log)
+            commands = self._commands[who.key] = Commands(who, self.log, self._journal)
         return CommandRoute(commands, options, self.log, self.warmth.salt)
 
     def reset(self, options: ConnectionOptions, environment: Mapping[str, str]) -> bool:

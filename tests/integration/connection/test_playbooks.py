@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run
-from tests.integration.routes import by_both_later
+from tests.integration.routes import by_both, by_both_later
 from tests.lab import Lab
 
 FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
@@ -286,6 +286,7 @@ def test_steady_tasks_cost_no_api_call(lab: Lab, controller: Controller) -> None
 
 
 @pytest.mark.slow
+@by_both
 def test_reboot(controller: Controller) -> None:
     tasks = [
         {"name": "before", "ansible.builtin.raw": "cat /proc/sys/kernel/random/boot_id"},

@@ -113,6 +113,8 @@ def xml(code: str, message: str = "") -> str:
         (f"301 {xml('PermanentRedirect')}", "fetch", "bucket_region"),
         (f"404 {xml('NoSuchBucket')}", "send", "option bucket"),
         (f"400 {xml('KMS.DisabledException')}", "fetch", "disabled"),
+        (f"403 {xml('AccessDenied', 'because no resource-based policy allows it')}", "fetch", "bucket's policy must allow s3:GetObject"),
+        ("000 curl: (60) SSL certificate problem: certificate has expired", "send", "its clock is wrong"),
     ],
 )
 def test_each_failure_of_a_url_is_named(detail: str, verb: str, named: str) -> None:
