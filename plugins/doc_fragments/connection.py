@@ -609,7 +609,8 @@ options:
         key: expose_secrets
   delivery_timeout:
     description:
-      - Seconds within which a node must take a command of O(route=run_command); 30 or more. One that is busy with five others takes it later.
+      - Seconds within which a node must take a command of O(route=run_command); 30 or more. One that is busy with five others takes it later. One that
+        has not taken it in time is unreachable, and nothing was run.
     type: int
     default: 120
     version_added: 0.1.0
@@ -623,6 +624,8 @@ options:
   execution_timeout:
     description:
       - Seconds after which the agent ends a command of O(route=run_command), from 5 to 172800.
+      - A command that nobody waits for any more is cancelled before that. Only where the process that holds the connections is killed together with its folder
+        O(control_path_dir), as with a container, does a command run on for this time.
     type: int
     default: 172800
     version_added: 0.1.0

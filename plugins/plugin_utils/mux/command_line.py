@@ -76,6 +76,8 @@ def describe(status: dict[str, Any]) -> str:
                 f"  round trip {node['rtt_ms']} ms; {node['bytes_sent']:,} bytes out, "
                 f"{node['bytes_received']:,} in; {node['retransmissions']} sent again, {node['reconnects']} reconnects"
             )
+        elif node.get("route") == "run_command":
+            lines.append(f"  by Run Command with {node['document']}: {node['running']} running, {node['finished']} finished")
         else:
             lines.append("  opening" if node["opening"] else "  no session")
     for who in status["identities"]:

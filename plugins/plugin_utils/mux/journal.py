@@ -49,8 +49,12 @@ class Journal:
 
     def ended(self, command_id: str) -> None:
         """It has ended, or was cancelled."""
-        if self._open.pop(command_id, None) is not None:
+        if self._open.pop(command_id, None) is None:
+            return
+        if self._open or self._file is None:
             self._write(f"- {command_id}\n")
+        else:  # it does not grow for as long as its mux lives
+            os.ftruncate(self._file, 0)
 
     def left_over(self, place: str) -> list[str]:
         """Commands of this place that nobody waits for, as their muxes were killed. Each is named once."""

@@ -22,7 +22,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command_sender impor
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity, IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions, credential_environment
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import Controller, Run, mux_processes, stop_mux
+from tests.integration.controller import Controller, Run, mux_processes, run_mux, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
 from tests.lab import Lab, LabNode
@@ -92,6 +92,7 @@ def test_commands_of_a_mux_that_was_killed_are_cancelled_by_the_next(lab: Lab, o
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(connection.execute, "sleep 3210")
         wait_for(lambda: runs(node, "sleep 3210"), 20, "the command does not start")
+        assert "by Run Command with AWS-RunShellScript: 1 running" in run_mux({**lab.env(), "HOME": str(home)}, "status").stdout
         (mux,) = mux_processes(home)
         os.kill(mux, signal.SIGKILL)
         with pytest.raises(AnsibleConnectionFailure, match="unknown"):
