@@ -156,6 +156,22 @@ def test_two_controllers_at_once_each_get_their_own_ends(lab: Lab, own_controlle
         stop_mux(other.home, lab.env())
 
 
+@pytest.mark.slow
+@without_bucket
+@pytest.mark.parametrize(
+    ("action", "effect"),
+    [("ssm:SendCommand", "nothing was run"), ("ssm:ListCommandInvocations", "what became of the command cannot be known"),
+     ("ssm:GetCommandInvocation", "what it did cannot be known")],
+)  # fmt: skip
+def test_a_missing_action_is_named_and_what_that_means(faults: Lab, own_connect: Connect, action: str, effect: str) -> None:
+    connection = own_connect()
+    connection.plugin._connect()
+    faults.deny(action)
+    with pytest.raises(AnsibleConnectionFailure, match=f"allow the action {action}") as caught:
+        connection.execute("head -c 4000 /dev/urandom")
+    assert effect in str(caught.value)
+
+
 # Busy, away, gone
 
 
