@@ -30,25 +30,26 @@ except ImportError:  # the plugin that needs this says so with a remedy
 _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ec2": frozenset(
         {
-            "AssociateIamInstanceProfile", "DescribeIamInstanceProfileAssociations", "DescribeInstances", "DescribeInstanceStatus", "DescribeRegions",
-            "DescribeRouteTables", "DescribeVpcEndpoints", "DisassociateIamInstanceProfile", "GetConsoleOutput",
-            "ReplaceIamInstanceProfileAssociation",
+            "AssociateIamInstanceProfile", "DescribeIamInstanceProfileAssociations", "DescribeInstanceStatus", "DescribeInstances", "DescribeNetworkInterfaces",
+            "DescribeRegions", "DescribeRouteTables", "DescribeSecurityGroupRules", "DescribeSubnets", "DescribeVpcAttribute", "DescribeVpcEndpoints",
+            "DisassociateIamInstanceProfile", "GetConsoleOutput", "ReplaceIamInstanceProfileAssociation", "RevokeSecurityGroupIngress",
         }
     ),
     "iam": frozenset(
         {
-            "AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetInstanceProfile", "GetPolicy", "GetPolicyVersion", "GetRole",
-            "GetRolePolicy", "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies", "PutRolePolicy", "SimulatePrincipalPolicy",
-            "UpdateAssumeRolePolicy",
+            "AddRoleToInstanceProfile", "AttachRolePolicy", "CreateInstanceProfile", "CreateRole", "DeleteInstanceProfile", "DeleteRole", "DeleteRolePolicy",
+            "DetachRolePolicy", "GetInstanceProfile", "GetPolicy", "GetPolicyVersion", "GetRole", "GetRolePolicy", "ListAttachedRolePolicies",
+            "ListInstanceProfilesForRole", "ListRolePolicies", "PutRolePermissionsBoundary", "PutRolePolicy", "RemoveRoleFromInstanceProfile",
+            "SimulatePrincipalPolicy", "TagInstanceProfile", "TagRole", "UpdateAssumeRolePolicy",
         }
     ),
     "ssm": frozenset(
         {
-            "AddTagsToResource", "CancelCommand", "CreateDocument", "DeleteDocument", "DescribeDocument", "DescribeDocumentPermission",
-            "DeregisterManagedInstance", "DescribeInstanceInformation", "GetCommandInvocation", "GetDocument", "GetServiceSetting",
-            "ListCommandInvocations", "ListCommands",
-            "ListDocumentVersions", "ListTagsForResource", "ModifyDocumentPermission", "RemoveTagsFromResource", "SendCommand",
-            "UpdateDocument", "UpdateDocumentDefaultVersion",
+            "AddTagsToResource", "CancelCommand", "CreateActivation", "CreateDocument", "DeleteActivation", "DeleteDocument", "DeleteParameter",
+            "DeregisterManagedInstance", "DescribeActivations", "DescribeDocument", "DescribeDocumentPermission", "DescribeInstanceInformation",
+            "DescribeParameters", "GetCommandInvocation", "GetDocument", "GetServiceSetting", "ListCommandInvocations", "ListCommands", "ListDocumentVersions",
+            "ListTagsForResource", "ModifyDocumentPermission", "PutParameter", "RemoveTagsFromResource", "ResetServiceSetting", "SendCommand", "UpdateDocument",
+            "UpdateDocumentDefaultVersion", "UpdateServiceSetting",
         }
     ),
     "resourcegroupstaggingapi": frozenset({"GetResources"}),

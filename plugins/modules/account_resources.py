@@ -36,6 +36,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  strict:
+    description:
+      - Whether an account or region that refuses stops the task before anything is changed.
+      - If not, its account is left out, with a warning and an entry of RV(errors), and the others are done. If all refuse, the task fails always.
+    type: bool
+    default: true
   resources:
     description: The resources, in the order in which they are made.
     type: list
@@ -45,33 +51,42 @@ options:
       kind:
         description: What it is. Those of IAM are made once for each account.
         type: str
-        choices: [bucket, bucket_notifications, event_bus, event_rule, function, key, queue, role]
+        choices: [activation, bucket, bucket_notifications, event_bus, event_rule, function, instance_profile, key, queue, role, service_setting]
         required: true
       name:
-        description: Its name; that of the bucket for V(bucket_notifications).
+        description: Its name; that of the bucket for V(bucket_notifications), the id for V(service_setting).
         type: str
         required: true
       properties:
         description:
           - What it is like. C(<account>), C(<region>), C(<partition>) and C(<domain>) in text are those of the place.
+          - B(activation) has C(role), C(parameter) (an SSM parameter that gets id and code, encrypted, as JSON), and if need be C(registrations), C(days),
+            C(renew_hours), C(node_name), C(tags) and C(key) (of KMS, for the parameter). It is known by a tag. One that is used up, expired, near its end or
+            other than described is replaced, since its code is told once and nothing about it can be changed.
           - B(bucket) has C(ownership), C(policy), C(expire) (days by prefix), and if need be C(key) (of KMS, an ARN or alias) and C(purge).
           - B(bucket_notifications) has C(function) and C(suffixes).
           - B(event_bus) has C(policy).
           - B(event_rule) has C(pattern), C(target), and if need be C(bus) and C(role).
           - B(function) has C(code) (a folder on the controller), C(role), C(handler), C(runtime), C(timeout), C(memory), C(environment),
             C(callers) and C(failures).
+          - B(instance_profile) has C(role), and if need be C(path) and C(tags). With V(absent) one that instances have stays, unless they are among
+            C(leaving), a list of ids.
           - B(key) has C(policy); the name is that of its alias. It stays with V(absent), since what it has encrypted would be lost.
           - B(queue) has, if need be, C(retention), C(visibility) and C(policy).
-          - B(role) has C(trust) and C(policy).
+          - B(role) has C(trust) and C(policies) (documents by name), and if need be C(managed_policies) (ARNs), C(boundary) (an ARN), C(path), C(tags),
+            C(purge) and C(leaving), as with B(instance_profile). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described
+            any more; other ones, and managed ones, only if C(purge) is true. Paths cannot be changed.
+          - B(service_setting) has C(value), and if need be C(replace), without which a value that somebody else has given it stops the task.
         type: dict
         default: {}
 notes:
   - Needs the actions by which each kind is looked at and made; its errors name the one that is missing. In accounts that have rules and roles alone
-    these are C(iam:GetRole), C(iam:GetRolePolicy), C(iam:CreateRole), C(iam:PutRolePolicy), C(iam:UpdateAssumeRolePolicy), C(iam:DeleteRolePolicy),
-    C(iam:DeleteRole), C(iam:PassRole), C(events:DescribeRule), C(events:ListTargetsByRule), C(events:PutRule), C(events:PutTargets),
-    C(events:RemoveTargets) and C(events:DeleteRule).
+    these are C(iam:GetRole), C(iam:ListRolePolicies), C(iam:GetRolePolicy), C(iam:CreateRole), C(iam:PutRolePolicy), C(iam:UpdateAssumeRolePolicy),
+    C(iam:ListAttachedRolePolicies), C(iam:DeleteRolePolicy), C(iam:DeleteRole), C(iam:PassRole), C(events:DescribeRule), C(events:ListTargetsByRule),
+    C(events:PutRule), C(events:PutTargets), C(events:RemoveTargets) and C(events:DeleteRule).
 seealso:
   - module: fleet.ssm.completions
+  - module: fleet.ssm.instance_profile_association
 """
 
 EXAMPLES = r"""
@@ -92,6 +107,23 @@ EXAMPLES = r"""
             detail-type: [EC2 Command Invocation Status-change Notification]
           target: arn:aws:events:eu-central-1:111111111111:event-bus/commands
           role: arn:<partition>:iam::<account>:role/PutEvents
+
+- name: A role for nodes, and its instance profile
+  fleet.ssm.account_resources:
+    region: eu-central-1
+    resources:
+      - kind: role
+        name: FleetNode
+        properties:
+          trust:
+            Version: "2012-10-17"
+            Statement: {Effect: Allow, Principal: {Service: ec2.amazonaws.com}, Action: sts:AssumeRole}
+          managed_policies: ["arn:<partition>:iam::aws:policy/AmazonSSMManagedInstanceCore"]
+          policies: {}
+      - kind: instance_profile
+        name: FleetNode
+        properties:
+          role: FleetNode
 """
 
 RETURN = r"""
@@ -120,6 +152,11 @@ resources:
     region:
       description: The region.
       type: str
+errors:
+  description: Accounts and regions that refused, each in words that name the missing action and the remedy.
+  returned: always
+  type: list
+  elements: str
 """
 
 from typing import Any, NoReturn
@@ -136,6 +173,7 @@ def main() -> NoReturn:
         argument_spec={
             **argument_spec(),
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "strict": {"type": "bool", "default": True},
             "resources": {
                 "type": "list",
                 "elements": "dict",
@@ -150,12 +188,12 @@ def main() -> NoReturn:
         supports_check_mode=True,
     )
     params = module.params
-    absent = params["state"] == "absent"
+    absent, strict, workers = params["state"] == "absent", params["strict"], params["max_workers"]
     try:
         if not absent:
             check(params["resources"])
-        opened = open_places(read_accounts(params), make_pool(params, "account_resources"), params["max_workers"])
-        if opened.errors:
+        opened = open_places(read_accounts(params), make_pool(params, "account_resources"), workers)
+        if opened.errors and (strict or not opened.places):
             fail(module, opened.errors, "Nothing was changed.")
         by_place = resources_of(params["resources"], opened.places)
     except OptionError as error:
@@ -163,31 +201,46 @@ def main() -> NoReturn:
     except CollectError as error:
         fail(module, [error], "Nothing was changed.")
 
-    found = [resource for of_place in by_place for resource in of_place]
-    if errors := [each for each in side_by_side(lambda each: attempt(each, absent), found, params["max_workers"]) if each is not None]:
+    looked = [resource for of_place in by_place for resource in of_place]
+    refusals = [error for error in side_by_side(lambda each: attempt(each, absent), looked, workers) if error is not None]
+    left_out = {error.account for error in refusals}
+    by_place = [of_place for place, of_place in zip(opened.places, by_place, strict=True) if place.account not in left_out]
+    errors = [*opened.errors, *refusals]
+    if refusals and (strict or not by_place):
         fail(module, errors, "Nothing was changed.")
-    todo = [resource for resource in found if resource.action not in ("none", "keep")]
-    result: dict[str, Any] = {"changed": bool(todo)}
+
+    failed: list[CollectError] = []
+    if not module.check_mode:
+        done = side_by_side(lambda of_place: bring_about(list(reversed(of_place)) if absent else of_place), by_place, workers)
+        failed = [error for error in done if error is not None]
+    found = [resource for of_place in by_place for resource in of_place]
+    changes = [resource for resource in found if resource.action not in ("none", "keep")]
+    result: dict[str, Any] = {"changed": bool(changes)}
     if module._diff:
-        result["diff"] = [resource.difference() for resource in todo]
+        result["diff"] = [resource.difference() for resource in changes]
     for resource in found:
         if resource.action == "keep":
             module.warn(f"{resource.label} was left: {resource.reason}.")
-
-    def bring_about(of_place: list[Resource]) -> CollectError | None:
-        for resource in reversed(of_place) if absent else of_place:
-            try:
-                resource.apply()
-            except CollectError as error:
-                return named(resource, error)
-        return None
-
-    if not module.check_mode:
-        errors = [each for each in side_by_side(bring_about, by_place, params["max_workers"]) if each is not None]
-        if errors:
-            fail(module, errors, "What comes before it was done, and so were other accounts and regions.", **result)
+    errors += failed
+    if failed and (strict or len(failed) == len(by_place)):
+        fail(module, errors, "What comes before it was done, and so were other accounts and regions.", **result)
+    problems = [str(problem) for problem in merge(errors)]
+    for problem in problems:
+        module.warn(f"{problem} It was left out.")
     resources = [{"kind": each.kind, "name": each.name, "action": each.action, **each.place.describe()} for each in found]
-    module.exit_json(resources=resources, **result)
+    module.exit_json(resources=resources, errors=problems, **result)
+
+
+def bring_about(resources: list[Resource]) -> CollectError | None:
+    """Do what is planned in one place, up to the first refusal; what comes after it is not done, and its action says so."""
+    for number, resource in enumerate(resources):
+        try:
+            resource.apply()
+        except CollectError as error:
+            for undone in resources[number:]:
+                undone.action = "none"
+            return named(resource, error)
+    return None
 
 
 def attempt(resource: Resource, absent: bool) -> CollectError | None:
@@ -206,7 +259,8 @@ def named(resource: Resource, error: CollectError) -> CollectError:
 
 def fail(module: AnsibleAWSModule, errors: list[CollectError], rest: str, **result: Any) -> NoReturn:
     """Say each place's error once."""
-    module.fail_json(msg="\n".join([*(str(problem) for problem in merge(errors)), rest]), **result)
+    problems = [str(problem) for problem in merge(errors)]
+    module.fail_json(msg="\n".join([*problems, rest]), errors=problems, **result)
 
 
 if __name__ == "__main__":

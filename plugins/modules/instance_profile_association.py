@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - amazon.aws.region.modules
   - amazon.aws.boto3
   - fleet.ssm.scope
+  - fleet.ssm.instances
   - fleet.ssm.attributes
 attributes:
   check_mode:
@@ -38,22 +39,6 @@ options:
   instance_profile:
     description: The name of the instance profile, the same in all accounts, without its path. Needed with O(state=present).
     type: str
-  instance_ids:
-    description: Only these instances. One of O(instance_ids) and O(filters) is needed.
-    type: list
-    elements: str
-    default: []
-  filters:
-    description:
-      - Only instances that match all of these; a name of a filter of C(DescribeInstances), and a value or a list of values, with the
-        wildcards V(*) and V(?).
-    type: dict
-    default: {}
-  exclude_filters:
-    description: A list of mappings as in O(filters). An instance that matches any of them is left out.
-    type: list
-    elements: dict
-    default: []
   other_profile:
     description:
       - What to do with instances that have another profile, if O(state=present).
@@ -220,14 +205,12 @@ errors:
 from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from ansible_collections.fleet.ssm.plugins.module_utils import instances
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
 from ansible_collections.fleet.ssm.plugins.module_utils.profile_plan import OTHER_PROFILE, Wanted
 from ansible_collections.fleet.ssm.plugins.module_utils.profile_run import ProfileRun, Settings
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts
-
-_STATES = ("pending", "running", "stopping", "stopped")
 
 
 def read_wanted(params: dict[str, Any]) -> Wanted:
@@ -238,32 +221,13 @@ def read_wanted(params: dict[str, Any]) -> Wanted:
     return Wanted(params["state"] == "present", profile, params["other_profile"], tuple(dict.fromkeys(params["policies"])))
 
 
-def select(params: dict[str, Any]) -> Selection:
-    """Which instances are asked for. :raises OptionError: if that is all there are, or the filters have another shape."""
-    ids = params["instance_ids"]
-    if not ids and not params["filters"]:
-        raise OptionError("one of 'instance_ids' and 'filters' must say which instances are meant. For all, write 'filters: {instance-id: \"*\"}'.")
-    wrong = [instance_id for instance_id in ids if not instance_id.startswith("i-")]
-    if wrong:
-        raise OptionError(f"'instance_ids' takes ids of EC2 instances (i-…), not {', '.join(wrong)}. Hybrid nodes have no instance profile.")
-    return Selection(
-        include=with_ids(parse_filters(params["filters"], "filters"), ids),
-        exclude=parse_filters(params["exclude_filters"], "exclude_filters"),
-        states=() if ids else _STATES,
-        hybrid=False,
-        unmanaged=True,
-    )
-
-
 def main() -> NoReturn:
     module = AnsibleAWSModule(
         argument_spec={
             **argument_spec(),
+            **instances.argument_spec(),
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "instance_profile": {"type": "str"},
-            "instance_ids": {"type": "list", "elements": "str", "default": []},
-            "filters": {"type": "dict", "default": {}},
-            "exclude_filters": {"type": "list", "elements": "dict", "default": []},
             "other_profile": {"type": "str", "choices": list(OTHER_PROFILE), "default": "fail"},
             "policies": {"type": "list", "elements": "str", "default": ["AmazonSSMManagedInstanceCore"]},
             "widen_shared_roles": {"type": "bool", "default": False},
@@ -276,7 +240,7 @@ def main() -> NoReturn:
     )
     params = module.params
     try:
-        wanted, selection = read_wanted(params), select(params)
+        wanted, selection = read_wanted(params), instances.read_selection(params)
         opened = open_places(read_accounts(params), make_pool(params, "instance_profile_association", retries=False), params["max_workers"])
     except OptionError as error:
         module.fail_json(msg=str(error))

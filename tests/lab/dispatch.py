@@ -184,6 +184,7 @@ class Dispatcher:
             hidden = instance_profiles.hidden(self._world, principal.account, meaning.action, meaning.form)
             if hidden is not None:
                 raise hidden
+            instance_profiles.check_pass_role(self._world, principal, meaning.action, meaning.form)
         if meaning.service == "s3":
             _refuse_other_regions(meaning, _s3_path(raw).partition("/")[0])
             self._check_s3(raw, meaning, principal, action)
@@ -336,6 +337,10 @@ def _ssm_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) ->
     if "Document" in meaning.action and "Name" in parameters:
         name, owner = short_name(parameters["Name"]), owner_of(parameters["Name"]) or account
         return f"arn:aws:ssm:{meaning.region}:{'' if name.startswith('AWS-') else owner}:document/{name}"
+    if "SettingId" in parameters:
+        return f"arn:aws:ssm:{meaning.region}:{account}:servicesetting/{parameters['SettingId'].lstrip('/')}"
+    if meaning.action in ("PutParameter", "GetParameter", "DeleteParameter"):
+        return f"arn:aws:ssm:{meaning.region}:{account}:parameter/{parameters.get('Name', '*').lstrip('/')}"
     return f"arn:aws:ssm:{meaning.region}:{account}:*"
 
 
@@ -348,6 +353,10 @@ def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ..
         return (key_arn(account, meaning.region, json.loads(raw.body or b"{}").get("KeyId", "*")),)
     if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
         return instance_profiles.resources(account, meaning.region, meaning.action, meaning.form)
+    if meaning.service == "ec2" and meaning.action == "RevokeSecurityGroupIngress":
+        return (f"arn:aws:ec2:{meaning.region}:{account}:security-group/{meaning.form.get('GroupId', '*')}",)
+    if meaning.service == "ssm":
+        return (_ssm_resource(meaning, account, json.loads(raw.body or b"{}")),)
     if meaning.service == "iam":
         return (iam_arn(account, meaning.form),)
     if meaning.service == "sqs":

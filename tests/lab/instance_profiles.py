@@ -80,6 +80,13 @@ def hidden(world: World, account: str, action: str, form: Mapping[str, str]) -> 
     return AwsError("NoSuchEntity", f"Instance Profile {name} cannot be found.", 404)
 
 
+def check_pass_role(world: World, principal: Principal, action: str, form: Mapping[str, str]) -> None:
+    """Who puts a role into a profile passes it to EC2. Raises `AwsError`."""
+    role = moto_bridge.role_of(principal.account, form.get("RoleName", ""))
+    if action == "AddRoleToInstanceProfile" and role is not None:
+        world.permissions.check(principal, "iam:PassRole", (role.arn,), WireProtocol.QUERY)
+
+
 def _profile(world: World, account: str, form: Mapping[str, str]) -> Any:
     kind = "name" if "IamInstanceProfile.Name" in form else "arn"
     value = form.get(f"IamInstanceProfile.{kind.title()}", "")

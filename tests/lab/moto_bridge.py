@@ -182,7 +182,7 @@ def iam_arn(account: str, form: Mapping[str, str]) -> str:
     for key, kind, find in (("InstanceProfileName", "instance-profile", profile), ("RoleName", "role", role_of)):
         if key in form:
             found = find(account, form[key])
-            return str(found.arn) if found is not None else f"arn:aws:iam::{account}:{kind}/{form[key]}"
+            return str(found.arn) if found is not None else f"arn:aws:iam::{account}:{kind}{form.get('Path', '/')}{form[key]}"
     return "*"
 
 
@@ -287,9 +287,9 @@ def profile(account: str, name: str) -> Any | None:
     return next((each for each in list(found) if name in (each.name, each.arn)), None)
 
 
-def age(profile: Any) -> float:
-    """Seconds since an instance profile was made."""
-    made: datetime = profile.create_date
+def age(made_in_iam: Any) -> float:
+    """Seconds since a role or an instance profile was made."""
+    made: datetime = made_in_iam.create_date
     return (datetime.now(UTC) - made.replace(tzinfo=made.tzinfo or UTC)).total_seconds()
 
 

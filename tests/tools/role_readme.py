@@ -8,6 +8,7 @@ python tests/tools/role_readme.py
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,29 @@ def readme(role: Path) -> str:
     if page.exists():
         lines += ["", f"How it works, and what it promises: [docs/{page.name}](../../docs/{page.name})."]
     lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|"]
-    for name, option in spec["options"].items():
+    lines += _rows(spec["options"])
+    return "\n".join([*lines, "", f"This file is written by `python tests/tools/{Path(__file__).name}`.", ""])
+
+
+def _rows(options: dict[str, Any], within: str = "") -> Iterator[str]:
+    """A line of the table for each variable, and for each key of its entries."""
+    for name, option in options.items():
         default = "**required**" if option.get("required") else f"`{_shown(option.get('default', ''))}`"
         kind = f"list of {option['elements']}" if "elements" in option else option["type"]
         choices = f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if "choices" in option else ""
         words = option["description"] if isinstance(option["description"], list) else [option["description"]]
-        lines.append(f"| `{name}` | {kind} | {default} | {' '.join(_plain(word) for word in words)}{choices} |")
-    return "\n".join([*lines, "", f"This file is written by `python tests/tools/{Path(__file__).name}`.", ""])
+        yield f"| `{within}{name}` | {kind} | {default} | {' '.join(_plain(word) for word in words)}{choices} |"
+        yield from _rows(option.get("options", {}), f"{within}{name}{'[]' if 'elements' in option else ''}.")
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else '""' if value == "" else str(value)
+    text = str(value).lower() if isinstance(value, bool) else '""' if value == "" else str(value)
+    return text.replace("|", "\\|")  # which would end a cell, even within code
 
 
 def _plain(text: str) -> str:
     """Without the marks of Ansible's documentation."""
-    return re.sub(r"[A-Z]\(([^)]*)\)", r"`\1`", text).replace("#module", "")
+    return re.sub(r"[A-Z]\(([^)]*)\)", r"`\1`", text).replace("#module", "").replace("#role", "")
 
 
 if __name__ == "__main__":

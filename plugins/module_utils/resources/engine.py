@@ -11,23 +11,29 @@ from typing import Any
 
 from ..accounts import OptionError
 from ..scope import Place
+from .activation import Activation
 from .bucket import Bucket, Notifications
 from .event_bridge import EventBus, Rule
 from .function import Function
+from .instance_profile import InstanceProfile
 from .key import Key
 from .kind import Kind, State, document, domain_of, partition_of
 from .queue import Queue
 from .role import Role
+from .service_setting import ServiceSetting
 
 KINDS: Mapping[str, type[Kind]] = {
+    "activation": Activation,
     "bucket": Bucket,
     "bucket_notifications": Notifications,
     "event_bus": EventBus,
     "event_rule": Rule,
     "function": Function,
+    "instance_profile": InstanceProfile,
     "key": Key,
     "queue": Queue,
     "role": Role,
+    "service_setting": ServiceSetting,
 }
 
 
@@ -51,7 +57,7 @@ class Resource:
         return f"{self.kind} {self.name} ({where})"
 
     def plan(self, *, absent: bool) -> None:
-        """Look, and decide. :raises CollectError: if it cannot be seen."""
+        """Look, and decide. :raises CollectError: if it cannot be seen, or cannot become what is wanted."""
         self.now = self.handle.look()
         if absent:
             if self.now is not None:
@@ -60,6 +66,7 @@ class Resource:
         elif self.now is None:
             self.action = "create"
         elif self._differences(self.now):
+            self.handle.refuse(self.now)
             self.action = "change"
 
     def apply(self) -> None:

@@ -31,6 +31,9 @@ class Kind:
         """As it is now; None if it is not there. :raises CollectError: if it cannot be seen."""
         raise NotImplementedError
 
+    def refuse(self, now: State) -> None:
+        """:raises CollectError: if what is there cannot, or must not, become what is wanted."""
+
     def write(self, now: State | None, wanted: State) -> None:
         """Make it, or change what differs. :raises CollectError: if that is refused."""
         raise NotImplementedError

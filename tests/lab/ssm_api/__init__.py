@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from . import activations, agent, commands, documents, instances, send_command, sessions, tags  # noqa: F401  (registration)
+from . import activations, agent, commands, documents, instances, send_command, service_settings, sessions, tags  # noqa: F401  (registration)
 from .registry import HANDLERS, SELF_AUTHORIZED, Call
 
 __all__ = ["HANDLERS", "SELF_AUTHORIZED", "Call"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import moto_bridge
 from ..auth import Principal
-from ..errors import AwsError
+from ..errors import AwsError, WireProtocol
 from ..model import NodeKind, NodeSpec
 from ..state import ActivationRecord, ManagedNode, random_hex
 from .registry import Call, action, page
@@ -25,8 +25,10 @@ _PAGE = 50
 async def create_activation(call: Call) -> dict[str, Any]:
     """An id and a code to register nodes with."""
     given, role = call.parameters, call.parameters["IamRole"].rpartition("/")[2]
-    if moto_bridge.role_of(call.account, role) is None:
+    found = moto_bridge.role_of(call.account, role)
+    if found is None or moto_bridge.age(found) < call.world.settings.iam_seconds:
         raise AwsError("ValidationException", f"Nonexistent role or missing ssm service principal in trust policy: {role}")
+    call.world.permissions.check(call.principal, "iam:PassRole", (found.arn,), WireProtocol.JSON)
     expires = given.get("ExpirationDate") or time.time() + _DAY
     if not time.time() < expires <= time.time() + 31 * _DAY:
         raise AwsError("ValidationException", "ExpirationDate must be in the future and at most 30 days away.")

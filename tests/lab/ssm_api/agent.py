@@ -12,11 +12,6 @@ from ..state import ManagedNode
 from .activations import register, role_token
 from .registry import Call, action
 
-_DEFAULT_SETTINGS = {
-    "/ssm/managed-instance/default-ec2-instance-management-role": "",
-    "/ssm/managed-instance/activation-tier": "standard",
-}
-
 
 @action("RegisterManagedInstance")
 async def register_managed_instance(call: Call) -> dict[str, Any]:
@@ -84,34 +79,6 @@ async def put_compliance_items(call: Call) -> dict[str, Any]:
 @action("PutConfigurePackageResult")
 async def put_configure_package_result(call: Call) -> dict[str, Any]:
     """Taken, not kept."""
-    return {}
-
-
-@action("GetServiceSetting")
-async def get_service_setting(call: Call) -> dict[str, Any]:
-    """A setting of the account, or its default."""
-    name = call.parameters["SettingId"].rpartition("servicesetting")[2]
-    key = (call.account, call.region, name)
-    value = call.world.service_settings.get(key, _DEFAULT_SETTINGS.get(name))
-    if value is None:
-        raise AwsError("ServiceSettingNotFound", f"The setting {name} does not exist.")
-    return {
-        "ServiceSetting": {
-            "SettingId": name,
-            "SettingValue": value,
-            "LastModifiedDate": 0.0,
-            "LastModifiedUser": "System",
-            "ARN": f"arn:aws:ssm:{call.region}:{call.account}:servicesetting{name}",
-            "Status": "Customized" if key in call.world.service_settings else "Default",
-        }
-    }
-
-
-@action("UpdateServiceSetting")
-async def update_service_setting(call: Call) -> dict[str, Any]:
-    """Change a setting."""
-    name = call.parameters["SettingId"].rpartition("servicesetting")[2]
-    call.world.service_settings[call.account, call.region, name] = call.parameters["SettingValue"]
     return {}
 
 

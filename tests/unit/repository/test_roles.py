@@ -34,5 +34,5 @@ def test_every_variable_has_the_roles_name(role: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in role.rglob("*.yml")]
     used = {name for text in texts for name in re.findall(rf"(?<![\w-])_*{role.name}_\w+", text)}
     made = {name for text in texts for name in re.findall(rf"(?m)^\s+(_*{role.name}_\w+):|register: (__{role.name}_\w+)", text) for name in name if name}
-    known = {*specs(role)["options"], *internal, *made, f"{role.name}_resources"}
+    known = {*specs(role)["options"], *internal, *made}
     assert used <= known, used - known
