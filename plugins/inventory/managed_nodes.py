@@ -245,6 +245,7 @@ from ansible.utils.vars import combine_vars
 
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError, as_list
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters
+from ansible_collections.fleet.ssm.plugins.module_utils.garbage import collection_paused
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
 from ansible_collections.fleet.ssm.plugins.module_utils.organization import Accounts, read_scope
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.constructing import Constructed
@@ -318,13 +319,14 @@ class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
         keep = self.get_option("cache")
         key = self.get_cache_key(path)
         kept = self._cache.get(key) if keep and cache else None
-        if kept is not None:
-            found = unpack(kept, self._accounts)
-        else:
-            found, complete = self._collect()
-            if keep and complete:
-                self._cache[key] = pack(found, self._accounts)
-        self._populate(found, preferences)
+        with collection_paused():
+            if kept is not None:
+                found = unpack(kept, self._accounts)
+            else:
+                found, complete = self._collect()
+                if keep and complete:
+                    self._cache[key] = pack(found, self._accounts)
+            self._populate(found, preferences)
 
     def get_option(self, option: str, hostvars: Mapping[str, Any] | None = None) -> Any:
         value = super().get_option(option, hostvars)
@@ -429,10 +431,11 @@ class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
         variables = [as_data(host_variables(node, fields)) for _number, node in found.nodes]
         names = self._names([node for _number, node in found.nodes], variables, preferences)
         names_are_checked = False
+        hosts, add_host = self.inventory.hosts, self.inventory.add_host
         for (number, node), name, facts in zip(found.nodes, names, variables, strict=True):
-            other_sources = name in self.inventory.hosts
-            self.inventory.add_host(name, group=GROUP)
-            host = self.inventory.get_host(name)
+            other_sources = name in hosts
+            add_host(name, group=GROUP)
+            host = hosts[name]
             if with_connection and node["managed"]:
                 facts = {**facts, **as_data(connection_variables(node, found.accounts[number]))}
             if names_are_checked and not other_sources:
@@ -445,12 +448,14 @@ class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
                 names_are_checked = True
             if other_sources or not own_alone:
                 facts = combine_vars(facts, host.get_vars())  # inventory_hostname, and what other sources say of the host
-            self._set_composite_vars(compose, facts, name, strict=strict)
             if compose:
+                self._set_composite_vars(compose, facts, name, strict=strict)
                 facts = combine_vars(facts, host.get_vars())
             # Once instead of once an expression: fetching them is most of the time with thousands of hosts.
-            self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
-            self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=by_groups)
+            if groups:
+                self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
+            if keyed_groups:
+                self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=by_groups)
 
     def _names(self, nodes: Sequence[Node], variables: Sequence[Mapping[str, Any]], preferences: Sequence[Preference]) -> list[str]:
         wanted = [self._name(node, facts, preferences) for node, facts in zip(nodes, variables, strict=True)]

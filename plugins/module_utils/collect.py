@@ -19,6 +19,7 @@ from typing import Any
 from .accounts import Account
 from .clients import AccountClients, ClientPool
 from .filters import Selection
+from .garbage import collection_paused
 from .nodes import Node, is_hybrid, join
 from .problems import CollectError
 from .scope import Place
@@ -73,7 +74,8 @@ def collect(accounts: Sequence[Account], selection: Selection, pool: ClientPool,
         regions.extend(opened)
         return [partial(region.run, job) for region in opened for job in region.first_jobs()]
 
-    _run_all([partial(open_account, order, account) for order, account in enumerate(accounts)], max_workers, result.errors)
+    with collection_paused():
+        _run_all([partial(open_account, order, account) for order, account in enumerate(accounts)], max_workers, result.errors)
     for region in sorted(regions, key=lambda item: (item.order, item.name)):
         if region.error:
             continue

@@ -204,7 +204,8 @@ class Dispatcher:
 
     async def _ask_moto(self, raw: RawRequest, meaning: Meaning, account: str) -> Answer:
         if meaning.name == "ec2:DescribeInstances":
-            return await remembered.answer((account, meaning.region, raw.body), lambda: self._world.moto.call(raw, account))
+            key = (account, meaning.region, frozenset(meaning.form.items()))
+            return await remembered.answer(key, lambda: self._world.moto.call(raw, account))
         try:
             return await self._world.moto.call(raw, account)
         finally:

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,21 +79,21 @@ class Moto:
 
 
 class Remembered:
-    """Answers of DescribeInstances, of which a thousand instances take moto seconds. They hold until anything changes."""
+    """Answers of DescribeInstances, which takes moto several seconds for a thousand instances. They hold until anything changes."""
 
     _MOST = 64
 
     def __init__(self) -> None:
         self._changes = 0
-        self._answers: dict[tuple[str, str, bytes], Answer] = {}
+        self._answers: dict[Hashable, Answer] = {}
 
     def forget(self) -> None:
         """Something has changed."""
         self._changes += 1
         self._answers.clear()
 
-    async def answer(self, key: tuple[str, str, bytes], ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer to a request: account, region and body."""
+    async def answer(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer to a request, by all that tells it from others."""
         if key in self._answers:
             return self._answers[key]
         before = self._changes

@@ -21,7 +21,8 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
     _extra: Mapping[str, Any]  # extra variables, if they are to be used
     _plain_roots: set[str]
     _evaluated: dict[Hashable, Any]
-    _joined: dict[Hashable, list[str]]
+    _keyed_paths: dict[int, tuple[str, ...] | None]  # by the number of the entry
+    _joined: dict[Hashable, list[Any]]  # groups
 
     def begin(self, own: Iterable[str], compose: Mapping[str, Any] | None, extra: Mapping[str, Any]) -> None:
         """Forget what was evaluated.
@@ -34,6 +35,7 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
         # Paths into these can be looked up.
         self._plain_roots = set() if extra else set(own) - set(compose or ())
         self._evaluated = {}
+        self._keyed_paths = {}
         self._joined = {}
 
     def read_own_alone(self, groups: Mapping[str, Any] | None, keyed_groups: Iterable[Any] | None) -> bool:
@@ -81,9 +83,11 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
             return
         for number, entry in enumerate(keys):
             key = self._keyed_memo(number, entry, variables)
-            if key is not None and key in self._joined:
-                for group in self._joined[key]:
-                    self.inventory.add_host(host, group)
+            joined = self._joined.get(key) if key is not None else None
+            if joined is not None:
+                member = self.inventory.hosts[host]
+                for group in joined:
+                    group.add_host(member)
                 continue
             inventory = self.inventory
             self.inventory = recorder = _Recorder(inventory)
@@ -92,20 +96,29 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
             finally:
                 self.inventory = inventory
             if key is not None:
-                self._joined[key] = recorder.groups
+                self._joined[key] = [inventory.groups[group] for group in recorder.groups]
 
     def _keyed_memo(self, number: int, entry: Any, variables: Mapping[str, Any]) -> Hashable | None:
         """Equal for hosts that the entry puts into the same groups; None if that is not known."""
+        if number not in self._keyed_paths:
+            self._keyed_paths[number] = self._keyed_path(entry)
+        path = self._keyed_paths[number]
+        if path is None:
+            return None
+        if path:
+            with suppress(NotPlainError):
+                value = look_up(path, variables)
+                if value is None or isinstance(value, str):
+                    return (number, value)
+        return self._memo(entry["key"], variables, str(number), "key")
+
+    def _keyed_path(self, entry: Any) -> tuple[str, ...] | None:
+        """The path of what the plugin itself has set, if the key is no more than that, else an empty one; None if nothing can be told."""
         expression = entry.get("key") if isinstance(entry, dict) else None
         if not isinstance(expression, str) or _has_template(entry):
             return None
         path = plain_path(expression)
-        if path and path[0] in self._plain_roots:
-            with suppress(NotPlainError):
-                value = look_up(path, variables)
-                if isinstance(value, (str, type(None))):
-                    return (number, value)
-        return self._memo(expression, variables, str(number), "key")
+        return path if path and path[0] in self._plain_roots else ()
 
     def _memo(self, expression: Any, variables: Mapping[str, Any], *of: str) -> Hashable | None:
         """Equal for expressions that have equal results; None for one that is to be evaluated host by host."""
