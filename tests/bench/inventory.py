@@ -28,7 +28,7 @@ from . import processes
 from .measures import REPOSITORY, Measure
 
 TITLE = "Inventory of 10,000 instances in 4 accounts × 3 regions"
-NOTE = "Each is `ansible-inventory --host NAME`, the median of three turns. What is beyond Ansible is the time less that of Ansible with one host."
+NOTE = "Each is `ansible-inventory --host NAME`, the median of three turns. What is beyond Ansible is the time less that of Ansible with 10,000 names."
 ACCOUNTS = ("111111111111", "222222222222", "333333333333", "444444444444")
 REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-2")
 ROLES = ("web", "db", "cache")
@@ -153,10 +153,10 @@ def measure(hosts: int = HOSTS, rounds: int = ROUNDS) -> Iterator[Measure]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     figures = {name: _figures(of_name) for name, of_name in samples.items()}
-    start = figures[ONE]["s"]
+    own = figures[NAMES]["s"]
     for name, of_name in figures.items():
         if name in LIMITS:
-            of_name["s beyond Ansible"] = round(of_name["s"] - start, 2)
+            of_name["s beyond Ansible"] = round(of_name["s"] - own, 2)
         if name == COLD:
             of_name["calls / the fewest possible"] = round(of_name["API calls"] / least_calls(hosts), 3)
         yield Measure(name, of_name, LIMITS.get(name, {}))
