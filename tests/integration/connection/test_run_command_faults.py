@@ -134,7 +134,8 @@ def test_two_controllers_at_once_each_get_their_own_ends(lab: Lab, own_controlle
     """Two jobs, two muxes, two queues on one topic."""
     other = Controller(tmp_path / "other", lab.env())
     tasks = [{"name": f"task {number}", "ansible.builtin.raw": "echo {{ who }} {{ inventory_hostname }} " + str(number)} for number in range(4)]
-    names = ("web-1", "web-2", "db-1")
+    names = [name for name in ("web-1", "web-2", "db-1") if (lab.node(name).account, lab.node(name).region) == (lab.account, lab.region)]
+    assert len(names) > 1, "the topic tells of this account and region alone"
     running = []
     lab.reset_requests()
     began = time.monotonic()
