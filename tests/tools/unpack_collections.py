@@ -24,8 +24,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # The newest ``ansible`` package whose collections support the ansible-core of that Python (see requirements-dev.txt).
 PACKAGE = "ansible==14.5.0" if sys.version_info >= (3, 12) else "ansible==12.3.0"
 
-# Why each: the dependency in galaxy.yml; synchronize and acl; become with doas.
-WANTED = ("amazon.aws", "ansible.posix", "community.general")
+# Why each: the dependency in galaxy.yml; synchronize and acl; the part of the role agent for Windows; become with doas.
+WANTED = ("amazon.aws", "ansible.posix", "ansible.windows", "community.general")
 
 
 def present(root: Path) -> bool:

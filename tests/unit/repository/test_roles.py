@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.fleet.ssm.plugins.module_utils.nodes import FIELDS
 from tests.tools.role_readme import ROLES, readme, specs
 
 roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -34,5 +35,5 @@ def test_every_variable_has_the_roles_name(role: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in role.rglob("*.yml")]
     used = {name for text in texts for name in re.findall(rf"(?<![\w-])_*{role.name}_\w+", text)}
     made = {name for text in texts for name in re.findall(rf"(?m)^\s+(_*{role.name}_\w+):|register: (__{role.name}_\w+)", text) for name in name if name}
-    known = {*specs(role)["options"], *internal, *made}
+    known = {*specs(role)["options"], *internal, *made, *FIELDS}
     assert used <= known, used - known
