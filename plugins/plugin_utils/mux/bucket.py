@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from . import errors
+from .base_credentials import CredentialsError
 from .errors import RequestError
-from .identity import CredentialsError, Identity
+from .identity import Identity
 from .protocol import ErrorKind
 from .request import ConnectionOptions
 

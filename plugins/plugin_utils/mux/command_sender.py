@@ -16,8 +16,9 @@ from typing import Any
 
 from ...module_utils.runcommand.mark import Mark, room
 from . import errors
+from .base_credentials import CredentialsError
 from .errors import RequestError, ServiceFault, unreachable
-from .identity import CredentialsError, Identity
+from .identity import Identity
 from .protocol import ErrorKind
 
 _PATIENCE = 300.0

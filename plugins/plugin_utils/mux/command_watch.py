@@ -16,8 +16,9 @@ from ..runcommand import polling
 from ..runcommand.invocation import Invocation
 from ..runcommand.status_events import Early, End
 from . import errors
+from .base_credentials import CredentialsError
 from .errors import RequestError
-from .identity import CredentialsError, Identity
+from .identity import Identity
 from .protocol import ErrorKind
 
 _PATIENCE = 60.0

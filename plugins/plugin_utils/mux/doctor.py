@@ -22,9 +22,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import targets
+from .base_credentials import CredentialsError
 from .command_examination import examine as examine_commands
 from .examination import LIMIT, Failed, output_of, say, step
-from .identity import CredentialsError, Identity, IdentityKey
+from .identity import Identity
+from .identity_key import IdentityKey
 from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
 from .session_route import SessionRoute
 from .warm import Warmth

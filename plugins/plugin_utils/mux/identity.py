@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who calls AWS: from what a worker sent to credentials that renew themselves, and to clients.
 
-An identity is all that decides about credentials and endpoints. Many live side by side in one mux, over one botocore loader that
-keeps only the operations used here, so an identity costs little memory.
+Many live side by side in one mux, over one loader of service models, so an identity costs little memory.
 """
 
 from __future__ import annotations
@@ -12,24 +11,22 @@ import asyncio
 import dataclasses
 import datetime
 import functools
-import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...module_utils.network import Network
 from ...module_utils.pace import Pace
 from . import errors
+from .base_credentials import SERVICES, CredentialsError, ask_helper, base_credentials
 from .documents import Memory
 from .errors import ServiceFault
+from .identity_key import IdentityKey
 from .lookups import Lookups
-from .request import ConnectionOptions
+from .service_models import shared_loader
 from .signature import websocket_headers
 
 if TYPE_CHECKING:
@@ -37,26 +34,7 @@ if TYPE_CHECKING:
     import botocore.loaders
     import botocore.session
 
-OPERATIONS = {
-    "ssm": frozenset(
-        ("StartSession", "ResumeSession", "TerminateSession", "DescribeInstanceInformation", "GetConnectionStatus", "GetDocument",
-         "SendCommand", "ListCommands", "ListCommandInvocations", "GetCommandInvocation", "CancelCommand")
-    ),
-    "sts": frozenset(("AssumeRole", "GetCallerIdentity")),
-    "kms": frozenset(("Decrypt", "GenerateDataKey")),
-    "s3": frozenset(("PutObject", "GetObject", "DeleteObject", "HeadBucket")),
-    "sqs": frozenset(
-        ("CreateQueue", "GetQueueAttributes", "SetQueueAttributes", "DeleteQueue", "ListQueues", "ReceiveMessage", "DeleteMessageBatch")
-    ),
-    "sns": frozenset(("Subscribe", "Unsubscribe", "ListSubscriptionsByTopic")),
-}  # fmt: skip
-"""What of each service's model is kept."""
-
-SERVICES = ("ssm", "sts", "ec2", "kms", "s3", "sqs", "sns")
-"""Those whose endpoints can be set."""
-
 _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
-_HELPER_TIMEOUT = 60.0
 _THREADS = 8
 _EC2_WITHIN = 9.0
 _API_TIMEOUT = {"connect_timeout": 2, "read_timeout": 6}
@@ -68,68 +46,6 @@ Answer = asyncio.Future[dict[str, Any]]
 """What AWS is about to answer."""
 
 threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
-
-
-@dataclass(frozen=True)
-class IdentityKey:
-    """All that decides about credentials, endpoints and the way to them; equal keys share an identity."""
-
-    profile: str | None
-    access_key: str | None
-    secret_key: str | None = field(repr=False)
-    session_token: str | None = field(repr=False)
-    role_arn: str | None
-    external_id: str | None = field(repr=False)
-    role_session_name: str | None
-    region: str | None
-    endpoints: tuple[tuple[str, str | None], ...]
-    s3_addressing_style: str
-    use_fips: bool | None
-    use_dualstack: bool | None
-    ca_bundle: str | None
-    proxy: str | None = field(repr=False)
-    environment: tuple[tuple[str, str], ...] = field(repr=False)
-
-    @classmethod
-    def of(cls, options: ConnectionOptions, environment: Mapping[str, str]) -> IdentityKey:
-        """The key of a worker's options and of the part of its environment that it sent."""
-        return cls(
-            profile=options.profile,
-            access_key=options.access_key,
-            secret_key=options.secret_key,
-            session_token=options.session_token,
-            role_arn=options.role_arn,
-            external_id=options.external_id,
-            role_session_name=options.role_session_name,
-            region=options.region,
-            endpoints=(
-                ("ssm", options.endpoint_url),
-                ("sts", options.sts_endpoint_url),
-                ("ec2", options.ec2_endpoint_url),
-                ("kms", options.kms_endpoint_url),
-                ("s3", options.bucket_endpoint_url),
-            ),
-            s3_addressing_style=options.s3_addressing_style,
-            use_fips=options.use_fips,
-            use_dualstack=options.use_dualstack,
-            ca_bundle=options.ca_bundle,
-            proxy=options.proxy,
-            environment=tuple(sorted(environment.items())),
-        )
-
-    @property
-    def label(self) -> str:
-        """How a message names it; holds no secret."""
-        if self.role_arn:
-            return f"the role {self.role_arn}"
-        if self.profile:
-            return f"the profile {self.profile}"
-        environment = dict(self.environment)
-        if key := self.access_key:
-            return f"the access key {key[:4]}…{key[-4:]} (from options)"
-        if key := environment.get("AWS_ACCESS_KEY_ID"):
-            return f"the access key {key[:4]}…{key[-4:]} (from the environment)"
-        return f"the profile {environment['AWS_PROFILE']}" if environment.get("AWS_PROFILE") else "the default credentials"
 
 
 @dataclass(frozen=True)
@@ -371,7 +287,7 @@ class Identity:
         with self._lock:
             if self._settings is not None and self._credentials is not None:
                 return self._settings
-            base = self._base = self._base_credentials()
+            base = self._base = base_credentials(self.key)
             found = base["Settings"]
             of_options = dict(self.key.endpoints)
             network = Network.choose(proxy=self.key.proxy, ca_bundle=self.key.ca_bundle or found.get("ca_bundle"), environ=self.environment)
@@ -391,7 +307,7 @@ class Identity:
             return self._settings
 
     def _renew_base(self) -> dict[str, str | None]:
-        base, self._base = self._base or self._base_credentials(), None  # what was just resolved is used once
+        base, self._base = self._base or base_credentials(self.key), None  # what was just resolved is used once
         return _metadata(base["AccessKeyId"], base["SecretAccessKey"], base.get("SessionToken"), base.get("Expiration"))
 
     def _assume_role(self, settings: Settings) -> dict[str, str | None]:
@@ -419,34 +335,6 @@ class Identity:
             expiration.isoformat() if isinstance(expiration, datetime.datetime) else str(expiration),
         )  # fmt: skip
 
-    def _base_credentials(self) -> dict[str, Any]:
-        """What the helper answers; without it where nothing but plain keys and settings in variables is concerned."""
-        environment = self.environment
-        key = self.key
-        configured = environment.get("AWS_CONFIG_FILE") or os.path.join(environment.get("HOME", "/nonexistent"), ".aws", "config")
-        access_key, secret_key, token = key.access_key, key.secret_key, key.session_token
-        if not access_key and not key.profile:
-            access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-            token = environment.get("AWS_SESSION_TOKEN")
-        if access_key and secret_key and not os.path.exists(os.path.expanduser(configured)):
-            return {
-                "AccessKeyId": access_key, "SecretAccessKey": secret_key, "SessionToken": token, "Expiration": None,
-                "Settings": _settings_of_variables(environment),
-            }  # fmt: skip
-        if key.access_key:
-            # The profile still says region and endpoints; the keys of the options win over those that it finds.
-            environment = {**environment, "AWS_ACCESS_KEY_ID": key.access_key, "AWS_SECRET_ACCESS_KEY": key.secret_key or ""}
-            environment.pop("AWS_SESSION_TOKEN", None)
-            if key.session_token:
-                environment["AWS_SESSION_TOKEN"] = key.session_token
-        nobody = f"no credentials for {dataclasses.replace(key, role_arn=None).label}"
-        try:
-            return _ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
-        except AwsHelperError as error:
-            if errors.is_throttling(error) or errors.is_transient(error):
-                raise ServiceFault(f"{nobody}: {error}", error) from error
-            raise CredentialsError(f"{nobody}: {error}") from error
-
     def _instances(self, parameters: dict[str, Any], within: float) -> list[dict[str, Any]]:
         with self._lock:
             settings, credentials = self._resolve(), self._credentials
@@ -473,14 +361,14 @@ class Identity:
         }
         client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.network.verify}
         question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
-        found: list[dict[str, Any]] = _ask_helper(question, environment, "", timeout=within)["instances"]
+        found: list[dict[str, Any]] = ask_helper(question, environment, "", timeout=within)["instances"]
         return found
 
     def _session(self, credentials: Any) -> botocore.session.Session:
         import botocore.session
 
         session = botocore.session.Session()
-        session.register_component("data_loader", _shared_loader())
+        session.register_component("data_loader", shared_loader())
         session.register_component("credential_provider", _Fixed(credentials))
         return session
 
@@ -505,18 +393,6 @@ class Identity:
         )
 
 
-class CredentialsError(Exception):
-    """No credentials could be had; the text says why."""
-
-
-class AwsHelperError(Exception):
-    """AWS refused what the helper asked; has a ``response`` as botocore's errors have."""
-
-    def __init__(self, message: str, response: Any) -> None:
-        super().__init__(message)
-        self.response = response
-
-
 class _Fixed:
     """A credential provider for a botocore session that has just one."""
 
@@ -530,93 +406,6 @@ class _Fixed:
 def _may_be_outdated(error: BaseException) -> bool:
     """Whether the credentials may be better ones when they are looked up again: perhaps someone logged in meanwhile."""
     return errors.is_expired(error) or errors.error_code(error) in errors.UNKNOWN_KEY_CODES
-
-
-@functools.cache
-def _shared_loader() -> botocore.loaders.Loader:
-    """One loader for all clients, whose service models hold only the operations in use (whole ones cost 10 MB and more)."""
-    import botocore.loaders
-
-    class Loader(botocore.loaders.Loader):  # type: ignore[misc]
-        @botocore.loaders.instance_cache  # type: ignore[untyped-decorator]
-        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            model = super().load_service_model(service_name, type_name, api_version)
-            kept = OPERATIONS.get(service_name)
-            if type_name == "service-2" and kept is not None:
-                model = dict(model)
-                model["operations"] = {name: value for name, value in model["operations"].items() if name in kept}
-                model["shapes"] = _shapes_of(model)
-            return model
-
-    return Loader()
-
-
-def _shapes_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The shapes that the model's operations refer to, directly or not."""
-    shapes = model["shapes"]
-    found: dict[str, Any] = {}
-    waiting: list[Any] = list(model["operations"].values())
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Mapping):
-            name = item.get("shape")
-            if isinstance(name, str) and name in shapes and name not in found:
-                found[name] = shapes[name]
-                waiting.append(shapes[name])
-            waiting.extend(item.values())
-        elif isinstance(item, list):
-            waiting.extend(item)
-    return found
-
-
-def preload() -> None:
-    """Load what every StartSession needs; called in a thread while the first worker is still on its way."""
-    loader = _shared_loader()
-    for service in ("ssm",):
-        for kind in ("service-2", "endpoint-rule-set-1"):
-            loader.load_service_model(service, kind)
-    import botocore.session
-
-    botocore.session.Session().register_component("data_loader", loader)
-
-
-def _ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], context: str, *, timeout: float = _HELPER_TIMEOUT) -> dict[str, Any]:
-    own = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_", "VIRTUAL_ENV"))}  # to find botocore, too
-    program = [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))]
-    try:
-        done = subprocess.run(
-            program, input=json.dumps(question).encode(), env={**environment, **own},
-            capture_output=True, timeout=timeout, cwd="/", start_new_session=True, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise CredentialsError(f"{context + ': ' if context else ''}no answer within {timeout:.0f} s") from None
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        answer = {"error": done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"}
-    if "error" in answer:
-        if "response" in answer:
-            raise AwsHelperError(answer["error"], answer["response"])
-        hint = ""
-        if "SSO" in answer.get("type", "") or "sso" in answer["error"].lower():
-            hint = "; log in with 'aws sso login'"
-        raise CredentialsError(f"{context + ': ' if context else ''}{answer['error']}{hint}")
-    return answer
-
-
-def _settings_of_variables(environment: Mapping[str, str]) -> dict[str, Any]:
-    def flag(name: str) -> bool:
-        return environment.get(name, "").lower() == "true"
-
-    ignore = flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-    everywhere = environment.get("AWS_ENDPOINT_URL")
-    return {
-        "region": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
-        "ca_bundle": environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE"),
-        "use_fips": flag("AWS_USE_FIPS_ENDPOINT"),
-        "use_dualstack": flag("AWS_USE_DUALSTACK_ENDPOINT"),
-        "endpoints": {name: None if ignore else environment.get(f"AWS_ENDPOINT_URL_{name.upper()}") or everywhere for name in SERVICES},
-    }
 
 
 def _metadata(access_key: str, secret_key: str, token: str | None, expiry: str | None) -> dict[str, str | None]:

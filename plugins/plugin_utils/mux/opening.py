@@ -14,9 +14,10 @@ from ..datachannel.client import SessionClient
 from ..runner.client import RunnerClient, RunnerSettings
 from ..runner.events import Ready
 from . import errors, targets
+from .base_credentials import CredentialsError
 from .documents import Rung, ladder
 from .errors import PassingError, ServiceFault, unreachable
-from .identity import CredentialsError, Identity
+from .identity import Identity
 from .node_channel import NodeChannel
 from .patience import Patience
 from .request import ConnectionOptions

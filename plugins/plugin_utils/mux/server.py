@@ -16,15 +16,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...module_utils.pace import Pace
-from . import identity as identities
 from .command_route import CommandRoute
 from .commands import Commands
-from .identity import Identity, IdentityKey
+from .identity import Identity, threads
+from .identity_key import IdentityKey
 from .journal import Journal
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
 from .route import Route
+from .service_models import preload
 from .session_route import SessionRoute
 from .start import peer_credentials
 from .tasks import Tasks
@@ -73,7 +74,7 @@ class Mux:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, functools.partial(self.stop, f"signal {number.name}"))
-        identities.threads.submit(identities.preload)
+        threads.submit(preload)
         self._server = await loop.create_unix_server(lambda: WorkerConnection(self), sock=self._listener, backlog=1024)
         housekeeping = loop.create_task(self._housekeeping())
         await self._stopping.wait()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import errors
+from .base_credentials import AwsHelperError, CredentialsError
 from .errors import RequestError, ServiceFault, unreachable
-from .identity import AwsHelperError, CredentialsError, Identity
+from .identity import Identity
 from .lookups import Found, Lookup
 from .protocol import ErrorKind
 

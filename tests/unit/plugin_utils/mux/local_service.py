@@ -21,7 +21,8 @@ from typing import Any
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, StartedSession
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Closed, Output
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity, IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Lifecycle
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
