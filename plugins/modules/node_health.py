@@ -89,6 +89,7 @@ notes:
 seealso:
   - module: fleet.ssm.managed_node_info
   - module: fleet.ssm.instance_profile_association
+  - module: fleet.ssm.reachability_info
 """
 
 EXAMPLES = r"""
