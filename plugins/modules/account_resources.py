@@ -77,6 +77,7 @@ options:
             C(purge) and C(leaving), as with B(instance_profile). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described
             any more; other ones, and managed ones, only if C(purge) is true. Paths cannot be changed.
           - B(service_setting) has C(value), and if need be C(replace), without which a value that somebody else has given it stops the task.
+          - All but B(bucket_notifications) have, if need be, C(tags). Tags that others have set stay.
         type: dict
         default: {}
 notes:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -302,7 +303,6 @@ class Lab:
 
     def client(self, service: str, *, account: str | None = None, region: str | None = None, **values: Any) -> Any:
         """A boto3 client of an account's operator, without retries: what the lab answers is what a test sees."""
-        import boto3
         from botocore.config import Config
 
         variables = self.env(account=account, region=region)
@@ -313,7 +313,7 @@ class Lab:
             "aws_secret_access_key": variables["AWS_SECRET_ACCESS_KEY"],
             "config": Config(retries={"total_max_attempts": 1}),
         }
-        return boto3.session.Session().client(service, **{**settings, **values})
+        return boto_session().client(service, **{**settings, **values})
 
     def write_inventory(self, path: Path) -> Path:
         """A plain inventory of all nodes, grouped by the tag Role."""
@@ -441,6 +441,23 @@ class Lab:
     def status(self) -> dict[str, Any]:
         """Numbers of nodes, sessions, frames and bytes; faults and settings."""
         return dict(self._control.call("GET", "/status"))
+
+
+@functools.cache
+def _models() -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def boto_session() -> Any:
+    """A session of boto3 as the environment is now. All of them share the services' models, which take longer to read than a call of the lab."""
+    import boto3
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.register_component("data_loader", _models())
+    return boto3.session.Session(botocore_session=session)
 
 
 class _UnixConnection(http.client.HTTPConnection):

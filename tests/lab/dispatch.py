@@ -25,6 +25,7 @@ from .errors import AwsError, WireProtocol, failed
 from .faults import Side
 from .moto_bridge import Answer, bucket_region, iam_arn, key_arn, remembered
 from .request_log import LoggedRequest, timestamp
+from .rest_names import rest_operation
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
 from .world import World
@@ -40,12 +41,13 @@ _TARGETS = {
     "TrentService": "kms",
 }
 #: Actions by which IAM knows operations of S3 that have another name; case does not matter (service authorization reference of S3).
+#: Objects are deleted by version here: whoever deletes many names versions.
 _IAM_ACTIONS = {
     "HeadBucket": "ListBucket",
     "ListObjects": "ListBucket",
     "GetBucketVersions": "ListBucketVersions",
     "HeadObject": "GetObject",
-    "PostBucketDelete": "DeleteObject",
+    "PostBucketDelete": "DeleteObjectVersion",
     "GetBucketEncryption": "GetEncryptionConfiguration",
     "PutBucketEncryption": "PutEncryptionConfiguration",
     "GetBucketLifecycle": "GetLifecycleConfiguration",
@@ -156,8 +158,10 @@ class Dispatcher:
     async def _answer(self, request: web.Request, raw: RawRequest, meaning: Meaning, principal: Principal) -> Answer:
         if meaning.service == "ssm" and meaning.action in HANDLERS:
             return await self._ssm(request, raw, meaning, principal)
-        action = f"s3:{_IAM_ACTIONS.get(meaning.action, meaning.action)}" if meaning.service == "s3" else meaning.name
+        action = iam_action(meaning.name)
         self._world.permissions.check(principal, action, _resources(meaning, raw, principal.account), meaning.protocol)
+        if passed := _passed_roles(meaning, raw):
+            self._world.permissions.check(principal, "iam:PassRole", passed, meaning.protocol)
         if meaning.service == "ec2messages":
             parameters = json.loads(raw.body or b"{}")
             return _json(await ec2_messages.answer(self._world, principal, meaning.action, parameters))
@@ -300,8 +304,27 @@ def understand(raw: RawRequest) -> Meaning:
     if raw.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
         form |= dict(parse_qsl(raw.body.decode("utf-8", "replace"), keep_blank_values=True))
     protocol = WireProtocol.EC2 if service == "ec2" else WireProtocol.QUERY
-    action = form.get("Action") or f"{raw.method} {raw.target.partition('?')[0]}"
-    return Meaning(service, action, region, protocol, signature, form)
+    path = raw.target.partition("?")[0]
+    if "Action" not in form and (operation := rest_operation(service, raw.method, path)):
+        return Meaning(service, operation, region, WireProtocol.JSON, signature, form)
+    return Meaning(service, form.get("Action") or f"{raw.method} {path}", region, protocol, signature, form)
+
+
+def iam_action(name: str) -> str:
+    """The action by which IAM knows an operation, both as ``s3:HeadBucket``."""
+    service, _colon, operation = name.partition(":")
+    return f"s3:{_IAM_ACTIONS.get(operation, operation)}" if service == "s3" else name
+
+
+def _passed_roles(meaning: Meaning, raw: RawRequest) -> tuple[str, ...]:
+    """Roles that a call gives to a service, for which the caller needs iam:PassRole."""
+    if meaning.name in ("lambda:CreateFunction", "lambda:UpdateFunctionConfiguration"):
+        found = [json.loads(raw.body).get("Role")]
+    elif meaning.name == "events:PutTargets":
+        found = [target.get("RoleArn") for target in json.loads(raw.body)["Targets"]]
+    else:
+        found = []
+    return tuple(role for role in found if role)
 
 
 def _s3_path(raw: RawRequest) -> str:
@@ -346,12 +369,16 @@ def _ssm_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) ->
 
 
 def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ...]:
+    if meaning.action == "PostBucketDelete":
+        return tuple(f"arn:aws:s3:::{_s3_path(raw)}/{key}" for key in re.findall(r"<Key>([^<]*)</Key>", raw.body.decode()))
     if meaning.service == "s3":
         return (f"arn:aws:s3:::{_s3_path(raw)}",)
     if meaning.service == "sts":
         return (meaning.form.get("RoleArn", "*"),)
     if meaning.service == "kms":
-        return (key_arn(account, meaning.region, json.loads(raw.body or b"{}").get("KeyId", "*")),)
+        parameters = json.loads(raw.body or b"{}")
+        alias = (f"arn:aws:kms:{meaning.region}:{account}:{parameters['AliasName']}",) if "AliasName" in parameters else ()
+        return (*alias, key_arn(account, meaning.region, parameters.get("TargetKeyId") or parameters.get("KeyId", "*")))
     if meaning.service == "ec2" and meaning.action in instance_profiles.ACTIONS:
         return instance_profiles.resources(account, meaning.region, meaning.action, meaning.form)
     if meaning.service == "ec2" and meaning.action == "RevokeSecurityGroupIngress":
@@ -369,6 +396,8 @@ def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ..
     if meaning.service == "events":
         return (_events_resource(meaning, account, json.loads(raw.body or b"{}")),)
     if meaning.service == "lambda":
+        if "/tags/" in raw.target:
+            return (unquote(raw.target.partition("/tags/")[2].partition("?")[0]),)
         function = re.match(r"/[\d-]+/functions/([^/?]+)", raw.target)
         name = function[1] if function else str(json.loads(raw.body or b"{}").get("FunctionName", "*"))
         return (f"arn:aws:lambda:{meaning.region}:{account}:function:{name}",)
@@ -377,6 +406,8 @@ def _resources(meaning: Meaning, raw: RawRequest, account: str) -> tuple[str, ..
 
 def _events_resource(meaning: Meaning, account: str, parameters: dict[str, Any]) -> str:
     """A rule, on a bus of its own or on the default one, or a bus."""
+    if "ResourceARN" in parameters:
+        return str(parameters["ResourceARN"])
     bus = parameters.get("EventBusName", "default")
     if "Bus" in meaning.action or "Permission" in meaning.action:
         return f"arn:aws:events:{meaning.region}:{account}:event-bus/{parameters.get('Name', bus)}"

@@ -4,6 +4,7 @@
 
 moto matches patterns and transforms inputs; but it knows no functions or topics as targets, gives an event that goes on to
 another account's bus that account's number, and sends what disabled rules match. Its rules deliver through this file.
+Tags it finds by the last part of an ARN, so that a bus, its rule and a rule of the default bus that have one name would have one set of tags.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moto.core.utils import iso_8601_datetime_without_milliseconds
-from moto.events.models import EventTemplateParser, Rule, events_backends
+from moto.events.models import EventsBackend, EventTemplateParser, Rule, events_backends
 from moto.sns.models import sns_backends
 from moto.sqs.models import sqs_backends
 from moto.utilities.arns import Arn, parse_arn
@@ -42,6 +43,8 @@ def install(invoke: InvokeFunction) -> None:
                 _log.exception("rule %s could not deliver to %s", rule.arn, target["Arn"])
 
     Rule.send_to_targets = send_to_targets
+    EventsBackend.list_tags_for_resource = lambda backend, arn: backend.tagger.list_tags_for_resource(arn)
+    EventsBackend.tag_resource = lambda backend, arn, tags: backend.tagger.tag_resource(arn, backend.tagger.convert_dict_to_tags_input(tags))
 
 
 def has_rules(account: str, region: str) -> bool:

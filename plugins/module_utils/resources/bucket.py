@@ -10,25 +10,25 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..scope import Place
 from .key import NO_KEY
-from .kind import Kind, State, absent_if, document, text
+from .kind import Kind, State, absent_if, document, pairs, text, unpaired
 
 _PRIVATE = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 _NOT_THERE = ("404", "NoSuchBucket")
 _NO_POLICY, _NO_BLOCK = ("NoSuchBucketPolicy",), ("NoSuchPublicAccessBlockConfiguration",)
 _NO_OWNERSHIP, _NO_LIFECYCLE = ("OwnershipControlsNotFoundError",), ("NoSuchLifecycleConfiguration",)
-_NO_ENCRYPTION = ("ServerSideEncryptionConfigurationNotFoundError",)
+_NO_ENCRYPTION, _NO_TAGS = ("ServerSideEncryptionConfigurationNotFoundError",), ("NoSuchTagSet",)
 _A_CALL = 1000
 
 
 class Bucket(Kind):
     """Properties: `ownership`; `key`, of KMS (an ARN, or an alias of the account), or none for S3's own; `policy`; `expire`, days by prefix;
-    `purge`, whether it goes with its objects.
+    `purge`, whether it goes with its objects; `tags`.
 
     Public access is always blocked. Objects that are overwritten are gone.
     """
 
     needs = ("ownership", "policy", "expire")
-    takes = ("key", "purge")
+    takes = ("key", "purge", "tags")
     documents = frozenset({"policy"})
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
@@ -56,6 +56,7 @@ class Bucket(Kind):
             "private": bool(block) and block["PublicAccessBlockConfiguration"] == _PRIVATE,
             "policy": document(policy["Policy"]) if policy else None,
             "expire": _days(lifecycle["Rules"] if lifecycle else []),
+            **self._seen_tags(self._all_tags),
         }
 
     def write(self, now: State | None, wanted: State) -> None:
@@ -78,6 +79,8 @@ class Bucket(Kind):
             self._call("PutBucketPolicy", Policy=text(wanted["policy"]))
         if was.get("expire", {}) != wanted["expire"]:
             self._write_lifecycle(wanted["expire"])
+        if missing := self._missing_tags(now):
+            self._call("PutBucketTagging", Tagging={"TagSet": pairs({**self._all_tags(), **missing})})  # which replaces all
 
     def remove(self, now: State) -> None:
         if self._purge:
@@ -96,6 +99,10 @@ class Bucket(Kind):
             found = absent_if(NO_KEY, lambda: self._place.call("DescribeKey", service="kms", KeyId=key))
             if found is not None:
                 self._wanted["key"] = found["KeyMetadata"]["Arn"]
+
+    def _all_tags(self) -> dict[str, str]:
+        found = absent_if(_NO_TAGS, lambda: self._call("GetBucketTagging"))
+        return unpaired(found["TagSet"] if found else ())
 
     def _write_lifecycle(self, days: dict[str, int]) -> None:
         rules = [

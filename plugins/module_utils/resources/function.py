@@ -19,7 +19,7 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
 from ansible_collections.amazon.aws.plugins.module_utils.waiter import BaseWaiterFactory, custom_waiter_config
 
 from ..scope import Place
-from .kind import Kind, State, absent_if
+from .kind import Kind, State, absent_if, arn
 
 _NOT_THERE = ("ResourceNotFoundException",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -57,10 +57,11 @@ class _RoleWaiters(BaseWaiterFactory):  # type: ignore[misc]
 
 class Function(Kind):
     """Properties: `code`, a folder of this machine; `role`, `handler`, `runtime`, `timeout`, `memory`, `environment`;
-    `callers`, by their names `service` and `source` (an ARN) and `account`; `failures`, the ARN of a queue.
+    `callers`, by their names `service` and `source` (an ARN) and `account`; `failures`, the ARN of a queue; `tags`.
     """
 
     needs = ("code", "role", "handler", "runtime", "timeout", "memory", "environment", "callers", "failures")
+    takes = ("tags",)
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         super().__init__(place, name, wanted)
@@ -85,6 +86,7 @@ class Function(Kind):
             "environment": found.get("Environment", {}).get("Variables", {}),
             "callers": self._callers(),
             "failures": (invoked or {}).get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
+            **self._seen_tags(lambda: self._place.call("ListTags", service="lambda", Resource=self._arn).get("Tags", {})),
         }
 
     def write(self, now: State | None, wanted: State) -> None:
@@ -108,6 +110,8 @@ class Function(Kind):
         self._write_callers((now or {}).get("callers", {}), wanted["callers"])
         if now is None or now["failures"] != wanted["failures"]:
             self._call("PutFunctionEventInvokeConfig", MaximumRetryAttempts=2, DestinationConfig={"OnFailure": {"Destination": wanted["failures"]}})
+        if missing := self._missing_tags(now):
+            self._place.call("TagResource", service="lambda", Resource=self._arn, Tags=missing)
 
     def remove(self, now: State) -> None:
         self._call("DeleteFunction")
@@ -129,6 +133,10 @@ class Function(Kind):
 
     def _wait(self, name: str) -> None:
         self._place.clients.client("lambda", self._place.region).get_waiter(name).wait(FunctionName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+    @property
+    def _arn(self) -> str:
+        return arn(self._place, "lambda", f"function:{self._name}")
 
     def _callers(self) -> dict[str, Any]:
         found = absent_if(_NOT_THERE, lambda: self._call("GetPolicy"))

@@ -12,9 +12,10 @@ NO_KEY = ("NotFoundException",)
 
 
 class Key(Kind):
-    """Properties: `policy`. The name is the alias's, without ``alias/``. It is renewed every year by KMS."""
+    """Properties: `policy`; `tags`. The name is the alias's, without ``alias/``. It is renewed every year by KMS."""
 
     needs = ("policy",)
+    takes = ("tags",)
     documents = frozenset({"policy"})
 
     def look(self) -> State | None:
@@ -24,6 +25,7 @@ class Key(Kind):
         return {
             "policy": document(self._call("GetKeyPolicy", KeyId=key, PolicyName="default")["Policy"]),
             "enabled": bool(self._call("GetKeyRotationStatus", KeyId=key)["KeyRotationEnabled"]),
+            **self._seen_tags(lambda: {tag["TagKey"]: tag["TagValue"] for tag in self._call("ListResourceTags", KeyId=key)["Tags"]}),
         }
 
     def write(self, now: State | None, wanted: State) -> None:
@@ -35,6 +37,8 @@ class Key(Kind):
             key = self._id()
             self._call("PutKeyPolicy", KeyId=key, PolicyName="default", Policy=policy)
         self._call("EnableKeyRotation", KeyId=key)
+        if missing := self._missing_tags(now):
+            self._call("TagResource", KeyId=key, Tags=[{"TagKey": name, "TagValue": value} for name, value in missing.items()])
 
     def kept(self) -> str:
         return "what it has encrypted would be lost"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..aws_errors import error_code
@@ -26,6 +26,9 @@ class Kind:
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         self._place, self._name = place, name
+        self._tags = {str(key): str(value) for key, value in (wanted.pop("tags", None) or {}).items()}
+        if self._tags:
+            wanted["tags"] = self._tags
 
     def look(self) -> State | None:
         """As it is now; None if it is not there. :raises CollectError: if it cannot be seen."""
@@ -45,6 +48,21 @@ class Kind:
     def kept(self) -> str:
         """Why it stays where it is to go; empty if it goes."""
         return ""
+
+    def _seen_tags(self, read: Callable[[], Mapping[str, str]]) -> State:
+        """The property `tags` as it is now. Tags of others do not matter, and where none are wanted nothing is asked.
+
+        :param read: asks for all that there are.
+        """
+        if not self._tags:
+            return {}
+        found = read()
+        return {"tags": {key: found[key] for key in self._tags if key in found}}
+
+    def _missing_tags(self, now: State | None) -> dict[str, str]:
+        """Those to write."""
+        seen = (now or {}).get("tags", {})
+        return {key: value for key, value in self._tags.items() if seen.get(key) != value}
 
 
 def absent_if(codes: tuple[str, ...], call: Callable[[], Any]) -> Any:
@@ -73,6 +91,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as most services take them."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def unpaired(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The other way around."""
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
 def text(value: Any) -> str:
     """A policy or pattern as it is sent."""
     return json.dumps(value)
@@ -81,6 +109,11 @@ def text(value: Any) -> str:
 def partition_of(place: Place) -> str:
     """The part of AWS that a region belongs to."""
     return "aws-cn" if place.region.startswith("cn-") else "aws-us-gov" if place.region.startswith("us-gov-") else "aws"
+
+
+def arn(place: Place, service: str, resource: str) -> str:
+    """Of a resource in a place."""
+    return f"arn:{partition_of(place)}:{service}:{place.region}:{place.account_id}:{resource}"
 
 
 def domain_of(place: Place) -> str:

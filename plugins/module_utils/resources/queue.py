@@ -14,12 +14,12 @@ _NUMBERS = {"retention": "MessageRetentionPeriod", "visibility": "VisibilityTime
 
 
 class Queue(Kind):
-    """Properties: `retention` and `visibility` in seconds; `policy`. Its messages are encrypted by SQS.
+    """Properties: `retention` and `visibility` in seconds; `policy`; `tags`. Its messages are encrypted by SQS.
 
     A queue whose name ends in ``.fifo`` is one.
     """
 
-    takes = ("retention", "visibility", "policy")
+    takes = ("retention", "visibility", "policy", "tags")
     documents = frozenset({"policy"})
 
     def look(self) -> State | None:
@@ -30,6 +30,7 @@ class Queue(Kind):
         return {
             "policy": document(found.get("Policy") or ""),
             **{ours: int(found[theirs]) for ours, theirs in _NUMBERS.items()},
+            **self._seen_tags(lambda: self._call("ListQueueTags", QueueUrl=url).get("Tags", {})),
         }
 
     def write(self, now: State | None, wanted: State) -> None:
@@ -41,6 +42,8 @@ class Queue(Kind):
             self._call("CreateQueue", QueueName=self._name, Attributes={**attributes, **({"FifoQueue": "true"} if self._name.endswith(".fifo") else {})})
         else:
             self._call("SetQueueAttributes", QueueUrl=self._url(), Attributes=attributes)
+        if missing := self._missing_tags(now):
+            self._call("TagQueue", QueueUrl=self._url(), Tags=missing)
 
     def remove(self, now: State) -> None:
         self._call("DeleteQueue", QueueUrl=self._url())

@@ -14,6 +14,7 @@ from completions import main
 from completions.events import INVOCATION
 
 from tests.lab import Lab
+from tests.lab.client import boto_session
 
 BUCKET, RELAY, ROLE = "outputs", "restricted", "FleetOperator"
 OTHER = "222222222222"
@@ -48,7 +49,7 @@ class Store:
         for name, value in {**lab.env(), **variables}.items():
             patch.setenv(name, value)
         patch.setattr(main, "_completions", None)
-        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        patch.setattr(boto3, "DEFAULT_SESSION", boto_session())
 
     def call(self, event: dict[str, Any]) -> dict[str, Any]:
         return main.handler(event, Context())

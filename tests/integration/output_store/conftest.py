@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.output_store.called import BUCKET, OTHER, RELAY, Store
+from tests.integration.output_store.deployment import AWAY, HOME, HUB, Deployment
 from tests.lab import Lab
 
 
@@ -52,13 +53,13 @@ def receiver() -> Iterator[Receiver]:
     made.server.server_close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def small() -> Iterator[Lab]:
     """Nodes that answer by themselves, in two accounts."""
     nodes: list[dict[str, Any]] = [
         {"name": "good", "options": {"stdout": "hello\n"}},
         {"name": "bad", "options": {"failing": 1.0, "code": 7, "stderr": "no\n"}},
-        {"name": "slow", "options": {"seconds": 4.0, "stdout": "late\n"}},
+        {"name": "slow", "options": {"seconds": 2.0, "stdout": "late\n"}},
         {"name": "silent", "options": {"silent": 1.0}},
         {"name": "far", "account": OTHER, "region": "us-east-1", "hybrid": True},
     ]
@@ -74,3 +75,16 @@ def small() -> Iterator[Lab]:
 def store(small: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Store]]:
     yield lambda **environment: Store(small, monkeypatch, **environment)
     small.clear_permissions()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Two accounts and two regions, with nodes that really run commands; no store yet."""
+    scripts = [{"pattern": "Get-HotFix", "stdout": "KB5031364\r\n"}, {"pattern": ".", "stderr": "not known\r\n", "rc": 1}]
+    nodes: list[dict[str, Any]] = [
+        {"name": "web-1", "account": HUB, "region": HOME, "tags": {"Role": "web"}},
+        {"name": "web-2", "account": OTHER, "region": AWAY, "tags": {"Role": "web"}},
+        {"name": "win-1", "account": OTHER, "region": HOME, "kind": "windows", "options": {"scripts": scripts}},
+    ]
+    with Lab(nodes, settings={"function_minute": 0.5}) as lab:
+        yield Deployment(lab, tmp_path_factory.mktemp("controller"))
