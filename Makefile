@@ -56,6 +56,13 @@ $(READY): requirements.txt requirements-dev.txt $(wildcard tests/constraints/*.t
 	@$(BIN)/python tests/tools/unpack_collections.py collections
 	@touch $@
 
+# What only tests and measurements need, such as a browser.
+TESTED := $(VENV)/.test-packages
+
+$(TESTED): $(READY) tests/tools/system-packages
+	@tests/tools/system-packages tests
+	@touch $@
+
 constraints: $(READY) ## pin what is installed in .venv now (after a change of requirements-dev.txt)
 	@pip freeze --exclude setuptools > $(CONSTRAINTS)
 
@@ -75,14 +82,14 @@ lab: $(READY) ## a local AWS endpoint with nodes, until Ctrl-C (LAB="--nodes 3" 
 
 ## Testing
 
-test: $(READY) ## everything that must pass before a change lands
+test: $(TESTED) ## everything that must pass before a change lands
 	@python tests/tools/run_parts.py $(CHECKS)
 
-test-long: $(READY) ## the slower cases
+test-long: $(TESTED) ## the slower cases
 	@pytest -q $(LATER) tests --junit-xml=$(RESULTS)/long.xml
 	@molecule test --scenario-name agent
 
-test-agent: $(READY) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
+test-agent: $(TESTED) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
 	@test -x "$(AGENT)/amazon-ssm-agent" || { echo 'Name a folder that holds amazon-ssm-agent and its workers: make test-agent AGENT=/folder' >&2; exit 2; }
 	@status=0; $(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/process.xml || status=$$?; \
 	  FLEET_SSM_AGENT="$(AGENT)" $(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/agent.xml || status=$$?; \
@@ -90,16 +97,16 @@ test-agent: $(READY) ## AGENT=/folder: the integration suite on real agents, com
 
 lint: ruff mypy docs ansible-lint ## the checks that run nothing
 
-bench: $(READY) ## measure against ssh, mitogen and local (BENCH=quick for a short one)
+bench: $(TESTED) ## measure against ssh, mitogen and local (BENCH=quick for a short one)
 	@python -m tests.bench $(BENCH)
 
 # Some cases measure time, and may miss it where every core is busy with others. What fails is named, and must pass alone.
 ALONE := pytest -q --last-failed --last-failed-no-failures none
 
-unit: $(READY) ## tests without a lab
+unit: $(TESTED) ## tests without a lab
 	@$(PYTEST) $(SOON) tests/unit --junit-xml=$(RESULTS)/unit.xml || { echo 'Once more, alone:'; $(ALONE) $(SOON) tests/unit; }
 
-integration: $(READY) ## tests in the lab
+integration: $(TESTED) ## tests in the lab
 	@$(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/integration.xml || { echo 'Once more, alone:'; $(ALONE) $(SOON) tests/integration; }
 
 molecule: $(READY) ## the molecule scenarios, but for the one that takes a machine with systemd

@@ -8,6 +8,8 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ..aws_errors import error_code
+from ..problems import CollectError
 from ..scope import Place
 from .key import NO_KEY
 from .kind import Kind, State, absent_if, document, pairs, text, unpaired
@@ -41,7 +43,7 @@ class Bucket(Kind):
 
     def look(self) -> State | None:
         self._resolve_key()
-        if absent_if(_NOT_THERE, lambda: self._call("HeadBucket")) is None:
+        if not self._exists():
             return None
         ownership = absent_if(_NO_OWNERSHIP, lambda: self._call("GetBucketOwnershipControls"))
         encryption = absent_if(_NO_ENCRYPTION, lambda: self._call("GetBucketEncryption"))
@@ -91,6 +93,22 @@ class Bucket(Kind):
         if not self._purge and self._call("ListObjectVersions", MaxKeys=1).get("Versions"):
             return f"bucket {self._name} has objects and was not to be purged"
         return ""
+
+    def _exists(self) -> bool:
+        try:
+            return absent_if(_NOT_THERE, lambda: self._call("HeadBucket")) is not None
+        except CollectError as error:  # answers to HEAD have no text
+            where = {
+                "301": ("it is in another region.", "Name that region."),
+                "403": (
+                    "s3:ListBucket is not allowed, or the bucket is another account's.",
+                    "Allow the action, or choose another name: those of buckets are unique in all of AWS.",
+                ),
+            }
+            if error_code(error) not in where:
+                raise
+            text, remedy = where[error_code(error)]
+            raise CollectError(error.account, error.region, "s3:ListBucket", text, remedy, error.cause) from error
 
     def _resolve_key(self) -> None:
         """Put the key in the place of its alias: nodes of other accounts would look for the alias among theirs."""

@@ -8,7 +8,6 @@ The tests of this file go on from one another, in their order.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError

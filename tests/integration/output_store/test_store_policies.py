@@ -1,18 +1,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The function's policies are enough, and each of their actions is needed. What they allow for its log is Lambda's own to use, and is not tried."""
+"""The policies of the function and of who reads are enough, and each of their actions is needed.
+
+What the function's policy allows for its log is Lambda's own to use, and is not tried.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.output_store.called import ROLE, Store, status
+from tests.integration.callback.test_gathering import Run
+from tests.integration.modules.inside import run_module
+from tests.integration.output_store.called import BUCKET, ROLE, Store, status
 from tests.integration.output_store.test_function import two_steps
 from tests.integration.test_policies import OPERATOR, actions, policy, without
+from tests.lab import Lab
 
 _NAMES = {
     "company-outputs": "outputs", "fleet-ssm-outputs-look": ROLE, "fleet-ssm-outputs-completions": "told",
@@ -75,3 +82,43 @@ def test_without_an_action_in_the_nodes_account_the_message_says_so(store: Calla
     function.lab.clear_permissions()
     problems = [message.get("problem", "") for message in function.told()]
     assert any(action.partition(":")[2] in problem for problem in problems)
+
+
+READER = ["s3:GetObject", "s3:ListBucket"]
+
+
+@pytest.mark.parametrize(("less", "found", "missing"), [("", None, "absent"), ("s3:ListBucket", None, "denied"), ("s3:GetObject", "denied", "denied")])
+def test_a_reader_gathers_outputs_and_knows_what_is_missing(
+    small: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, less: str, found: str | None, missing: str
+) -> None:
+    for name, value in small.env().items():
+        monkeypatch.setenv(name, value)
+    run = Run(tmp_path, small, BUCKET)
+    run.put("i-1", "stdout", b"hello")
+    run.expect(run.node("i-1", stdout="hello", stderr=""), run.node("i-2", stdout="lost", stderr=""))
+    small.policy(named(without(policy("output-store-reader"), less)), principal=OPERATOR)
+    run.gather()
+    small.clear_permissions()
+    assert actions(policy("output-store-reader")) == set(READER)
+    assert [(run.lines()[node]["stdout"].get("problem") or {}).get("kind") for node in ("i-1", "i-2")] == [found, missing]
+
+
+TAKER = ["sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+
+
+@pytest.mark.parametrize("less", ["", *TAKER])
+def test_who_waits_for_completions_takes_them(store: Callable[..., Store], less: str) -> None:
+    function = store()
+    other, mine = (function.send("good") for _number in range(2))
+    for one in (other, mine):
+        function.call(status(*one))
+    function.lab.policy(named(without(policy("output-store-completions"), less)), principal=OPERATOR)
+    options = {"region": function.lab.region, "queue": "told", "command_ids": [mine[1]], "count": 1, "timeout": 5}
+    result = run_module("completions", options, function.lab.env())
+    function.lab.clear_permissions()
+    function.told()
+    assert actions(policy("output-store-completions")) == set(TAKER)
+    if less:
+        assert less.lower() in result["msg"].lower(), result
+    else:
+        assert [message["command_id"] for message in result["completions"]] == [mine[1]] and result["missing"] == 0
