@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.integration.modules.inside import Inside
 from tests.integration.modules.local import Local
 from tests.integration.modules.test_instance_profile_association import NODE, make_profile
 from tests.integration.test_policies import OPERATOR, POLICIES, actions, denied, policy, without
@@ -30,7 +31,7 @@ def guarded() -> Iterator[Lab]:
 
 @pytest.fixture
 def local(guarded: Lab, tmp_path: Path) -> Iterator[Local]:
-    yield Local(tmp_path / "controller", guarded)
+    yield Inside(tmp_path / "controller", guarded)
     guarded.clear_permissions()
 
 

@@ -22,10 +22,11 @@ import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from botocore.exceptions import ClientError
 
-from tests.integration.conftest import BUCKET, connection_variables
+from tests.integration.conftest import BUCKET
 from tests.integration.controller import Controller
 from tests.integration.direct import DirectConnection
 from tests.integration.inventory.conftest import Listed
+from tests.integration.modules.inside import Inside
 from tests.integration.modules.local import Local
 from tests.lab import Lab
 
@@ -36,7 +37,7 @@ PREFERENCES = "SSM-SessionManagerRunShell"
 HUB, OTHER = "111111111111", "222222222222"
 OPERATOR = f"arn:aws:iam::{HUB}:user/operator"
 TOLD = ["ssm:StartSession", "ssm:DescribeInstanceInformation", "ssmmessages:OpenDataChannel"]
-"""Actions of the operator whose want ends a play; its error names them."""
+"""Actions of the operator without which nothing runs; the error names them."""
 
 Connect = Callable[..., DirectConnection]
 
@@ -92,29 +93,20 @@ def guarded(lab: Lab) -> Iterator[Lab]:
     lab.clear_permissions()
 
 
-def run_command(controller: Controller) -> Any:
-    """A play of one command on the controller's only host."""
-    return controller.tasks({"name": "say", "ansible.builtin.command": "echo hello"})
+BY_TAG = {"ansible_ssm_instance_id": "web-1"}
+"""A node named by its tag, so that it must be looked up."""
 
 
-def by_name(lab: Lab, controller: Controller) -> None:
-    """Name the node by its tag, so that it must be looked up."""
-    controller.hosts({"web-1": {**connection_variables(lab, "web-1"), "ansible_ssm_instance_id": "web-1"}}, ansible_python_interpreter="/usr/bin/python3")
-
-
-def test_an_operator_runs_a_play_on_a_node_named_by_its_tag(guarded, own_controller):
+def test_an_operator_runs_commands_on_a_node_named_by_its_tag(guarded, own_connect):
     guarded.policy(policy("operator"), principal=OPERATOR)
-    by_name(guarded, own_controller)
-    assert run_command(own_controller).check().result("say")["stdout"] == "hello"
+    assert own_connect(**BY_TAG).execute("echo hello")[1] == b"hello\n"
 
 
 @pytest.mark.parametrize("action", TOLD)
-def test_an_operator_who_lacks_an_action_is_told_which(guarded, own_controller, action):
+def test_an_operator_who_lacks_an_action_is_told_which(guarded, own_connect, action):
     guarded.policy(without(policy("operator"), action), principal=OPERATOR)
-    by_name(guarded, own_controller)
-    run = run_command(own_controller)
-    assert run.stats["web-1"]["unreachable"] == 1
-    assert action in run.result("say")["msg"]
+    with pytest.raises(AnsibleConnectionFailure, match=action):
+        own_connect(**BY_TAG).execute("true")
 
 
 def test_an_operator_has_no_other_node_and_no_other_document(guarded):
@@ -180,15 +172,18 @@ EFFECTS = {
     "ssm:GetConnectionStatus": asks_whether_a_silent_node_is_connected,
     "ec2:DescribeInstances": says_that_a_node_is_stopped,
 }
+effects = pytest.mark.parametrize(
+    "action", [pytest.param(name, marks=[pytest.mark.slow] if name == "ssm:GetConnectionStatus" else []) for name in EFFECTS]
+)
 
 
-@pytest.mark.parametrize("action", EFFECTS)
+@effects
 def test_an_action_of_the_operator_has_the_effect_that_it_is_for(guarded, own_connect, action):
     guarded.policy(policy("operator"), principal=OPERATOR)
     assert EFFECTS[action](guarded, own_connect)
 
 
-@pytest.mark.parametrize("action", EFFECTS)
+@effects
 def test_without_an_action_of_the_operator_its_effect_is_missing(guarded, own_connect, action):
     guarded.policy(without(policy("operator"), action), principal=OPERATOR)
     assert not EFFECTS[action](guarded, own_connect)
@@ -200,11 +195,10 @@ def test_the_table_of_the_operator_has_every_action_and_each_is_tried():
     assert explained == actions(policy("operator")) == {*TOLD, *EFFECTS}
 
 
-def test_a_hub_becomes_operator_in_another_account(guarded, own_controller):
+def test_a_hub_becomes_operator_in_another_account(guarded, own_connect):
     guarded.policy(policy("hub"), principal=OPERATOR)
     guarded.policy(policy("operator", OTHER), principal="FleetOperator")
-    own_controller.hosts({"db-2": connection_variables(guarded, "db-2")}, ansible_python_interpreter="/usr/bin/python3")
-    assert run_command(own_controller).check().result("say")["stdout"] == "hello"
+    assert own_connect("db-2").execute("echo hello")[1] == b"hello\n"
 
 
 def test_whoever_lists_nodes_sees_them_and_starts_nothing(guarded, own_controller):
@@ -257,7 +251,7 @@ def test_an_operator_with_the_policy_for_kms_has_encrypted_sessions(guarded, own
     assert guarded.requests().counts["kms:GenerateDataKey"] and guarded.requests().node_counts["kms:Decrypt"]
 
 
-@pytest.mark.parametrize("key", [None, "of-others"])
+@pytest.mark.parametrize("key", [None, pytest.param("of-others", marks=pytest.mark.slow)])
 def test_an_operator_without_the_policy_for_this_key_is_told_the_action(guarded, own_connect, encrypted, key):
     guarded.policy(policy("operator"), principal=OPERATOR)
     if key:
@@ -319,6 +313,7 @@ def list_many_accounts(company: Lab, folder: Path) -> subprocess.CompletedProces
     return controller.run("ansible-inventory", "-i", str(source), "--list", AWS_CONFIG_FILE=str(config))
 
 
+@pytest.mark.slow
 def test_a_hub_lists_the_nodes_of_many_accounts_with_the_operators_and_the_inventorys_policy(company, tmp_path):
     company.clear_permissions()
     company.policy(policy("hub"), principal=OPERATOR)
@@ -331,6 +326,7 @@ def test_a_hub_lists_the_nodes_of_many_accounts_with_the_operators_and_the_inven
     assert hosts["staging.edge-2"]["ansible_ssm_role_arn"] == f"arn:aws:iam::{OTHER}:role/FleetOperator"
 
 
+@pytest.mark.slow
 def test_a_hub_whose_role_has_the_operators_policy_alone_is_told_what_its_inventory_lacks(company, tmp_path):
     company.clear_permissions()
     company.policy(policy("hub"), principal=OPERATOR)
@@ -340,6 +336,7 @@ def test_a_hub_whose_role_has_the_operators_policy_alone_is_told_what_its_invent
     assert "account staging, region eu-central-1: tag:GetResources is not allowed" in said  # hybrid nodes
 
 
+@pytest.mark.slow
 def test_an_operator_lists_nodes_that_are_not_hybrid_in_named_regions(guarded, own_controller):
     guarded.policy(policy("operator"), principal=OPERATOR)
     source = own_controller.folder / "lab.managed_nodes.yml"
@@ -390,7 +387,7 @@ FLEET_EFFECTS = {
 @pytest.fixture
 def fleet(guarded: Lab, tmp_path: Path) -> tuple[Local, dict[str, Any]]:
     node = guarded.node("web-1")
-    return Local(tmp_path / "local", guarded), {"region": node.region, "instance_ids": [node.node_id]}
+    return Inside(tmp_path / "local", guarded), {"region": node.region, "instance_ids": [node.node_id]}
 
 
 def test_an_operator_of_a_fleet_runs_follows_and_cancels_commands(fleet):

@@ -18,6 +18,8 @@ from unittest import mock
 
 from ansible.module_utils.testing import patch_module_args
 
+from tests.integration.modules.local import Local
+
 
 def run_module(name: str, options: Mapping[str, Any], environment: Mapping[str, str], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
     """What a module of this collection returns, however it ends.
@@ -35,3 +37,10 @@ def run_module(name: str, options: Mapping[str, Any], environment: Mapping[str, 
         module.main()
     found: dict[str, Any] = json.loads(printed.getvalue())
     return found
+
+
+class Inside(Local):
+    """Calls modules so."""
+
+    def result(self, module: str, *modes: str, **options: Any) -> dict[str, Any]:
+        return run_module(module, options, self.lab.env(), check="--check" in modes, diff="--diff" in modes)
