@@ -95,6 +95,8 @@ class Controller:
         self.home = home or folder / "home"
         self.home.mkdir(exist_ok=True)
         self.inventory = folder / "inventory.yml"
+        self.programs = Path(sys.executable).parent
+        """Where Ansible's programs are: those of another ansible-core, perhaps."""
         inherited = {name: os.environ[name] for name in ("LANG", "LC_ALL", "PATH", "TERM") if name in os.environ}
         self.environment: dict[str, str] = {
             **inherited,
@@ -117,7 +119,7 @@ class Controller:
     def start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start one of Ansible's programs in the folder; the caller waits for it or ends it."""
         return subprocess.Popen(
-            [str(Path(sys.executable).parent / program), *arguments],
+            [str(self.programs / program), *arguments],
             cwd=self.folder, env={**self.environment, **environment}, text=True, encoding="utf-8", errors="surrogateescape",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )

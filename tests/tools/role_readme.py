@@ -32,6 +32,9 @@ def readme(role: Path) -> str:
     page = REPOSITORY / "docs" / f"{role.name.replace('_', '-')}.md"
     if page.exists():
         lines += ["", f"How it works, and what it promises: [docs/{page.name}](../../docs/{page.name})."]
+    example = REPOSITORY / "playbooks" / f"{role.name}.yml"
+    if example.exists():
+        lines += ["", f"An example: [playbooks/{example.name}](../../playbooks/{example.name})."]
     lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|"]
     lines += _rows(spec["options"])
     return "\n".join([*lines, "", f"This file is written by `python tests/tools/{Path(__file__).name}`.", ""])

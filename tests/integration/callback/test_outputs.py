@@ -17,6 +17,7 @@ import pytest
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import REPOSITORY, Controller, Run
 from tests.lab import Lab
+from tests.tools.core_wheel import core_wheel
 
 OUTPUTS = REPOSITORY / "plugins" / "plugin_utils" / "outputs"
 SECRET = "x7-not-for-anyone-x7"
@@ -26,12 +27,23 @@ EXACT = "a\\377\\r\\n\\303\\274b"  # for printf
 class Recorded:
     """A controller with the callback, and what it left of the last run."""
 
-    def __init__(self, controller: Controller, lab: Lab) -> None:
+    def __init__(self, controller: Controller, lab: Lab, core: str | None = None) -> None:
         self.controller, self.lab = controller, lab
+        if core:
+            self._use(core)
         self.dest = controller.folder / "outputs"
         controller.environment.update(ANSIBLE_CALLBACKS_ENABLED="fleet.ssm.outputs", FLEET_SSM_OUTPUTS_DEST=str(self.dest))
         local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         controller.hosts({"web-1": connection_variables(lab, "web-1"), "localhost": local}, ansible_python_interpreter="/usr/bin/python3")
+
+    def _use(self, core: str) -> None:
+        """Run playbooks by that release of ansible-core."""
+        self.controller.programs = self.controller.folder / "bin"
+        self.controller.programs.mkdir()
+        program = self.controller.programs / "ansible-playbook"
+        program.write_text(f"#!{sys.executable}\nfrom ansible.cli.playbook import main\nmain()\n")
+        program.chmod(0o755)
+        self.controller.environment["PYTHONPATH"] = str(core_wheel(core))
 
     @property
     def folder(self) -> Path:
@@ -52,9 +64,15 @@ class Recorded:
 
 
 @pytest.fixture
-def recorded(controller: Controller, lab: Lab) -> Iterator[Recorded]:
-    yield Recorded(controller, lab)
+def recorded(controller: Controller, lab: Lab, request: pytest.FixtureRequest) -> Iterator[Recorded]:
+    yield Recorded(controller, lab, core=getattr(request, "param", None))
     lab.clear_permissions()
+
+
+OTHER_CORES = ["2.18", "2.19", "2.20"]
+cores = pytest.mark.parametrize(
+    "recorded", [None, *(pytest.param(release, marks=pytest.mark.slow) for release in OTHER_CORES)], indirect=True, ids=["installed", *OTHER_CORES]
+)
 
 
 @pytest.fixture
@@ -64,6 +82,7 @@ def bucket(lab: Lab) -> str:
     return name
 
 
+@cores
 def test_the_outputs_of_a_session_are_whole_and_exact(recorded: Recorded) -> None:
     recorded.controller.tasks(
         {"name": "Raw \"bytes\" / 'of' it", "ansible.builtin.raw": f"printf '{EXACT}'; printf 'err\\n' >&2"},
@@ -99,6 +118,7 @@ def test_the_outputs_of_a_session_are_whole_and_exact(recorded: Recorded) -> Non
     assert oct((recorded.folder / play / "003-Twice" / "web-1" / "stderr").stat().st_mode)[-3:] == "600"
 
 
+@cores
 def test_the_outputs_of_run_command_come_from_s3_while_the_display_is_cut(recorded: Recorded, bucket: str) -> None:
     node = recorded.lab.node("web-1").node_id
     command = f"yes 0123456789 | head -n 3000; printf '{EXACT}'; printf err >&2"

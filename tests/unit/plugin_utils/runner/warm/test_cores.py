@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.warm.payload import Recipes, split
+from tests.tools.core_wheel import core_wheel
 
 from . import core
 from .node import WarmNode
@@ -34,15 +34,10 @@ COLLECTIONS = next(folder for folder in Path(core.__file__).parents if (folder /
 @pytest.fixture(scope="module", params=["2.18", "2.19", "2.20", "2.21"])
 def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     """What that version of ansible-core makes of a module, its arguments and become."""
-    folder = tmp_path_factory.mktemp("core")
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.12", "--dest", str(folder)]
-    subprocess.run([*download, f"ansible-core~={request.param}.0"], check=True)
-    (path,) = folder.glob("*.whl")
-    with zipfile.ZipFile(path) as wheel:
-        wheel.extractall(folder)
+    folder = core_wheel(request.param)
     with subprocess.Popen(
         [sys.executable, core.__file__],
-        env={**os.environ, "PYTHONPATH": str(folder), "HOME": str(folder), "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)},
+        env={**os.environ, "PYTHONPATH": str(folder), "HOME": str(tmp_path_factory.mktemp("home")), "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
