@@ -95,20 +95,22 @@ class Bucket(Kind):
         return ""
 
     def _exists(self) -> bool:
+        """:raises CollectError: also if the bucket is elsewhere: then its name is taken."""
+        text = remedy = ""
+        cause: BaseException | None = None
         try:
-            return absent_if(_NOT_THERE, lambda: self._call("HeadBucket")) is not None
+            found = absent_if(_NOT_THERE, lambda: self._call("HeadBucket"))
+            where = (found or {}).get("BucketRegion", self._place.region)  # the SDK follows a bucket to its region
         except CollectError as error:  # answers to HEAD have no text
-            where = {
-                "301": ("it is in another region.", "Name that region."),
-                "403": (
-                    "s3:ListBucket is not allowed, or the bucket is another account's.",
-                    "Allow the action, or choose another name: those of buckets are unique in all of AWS.",
-                ),
-            }
-            if error_code(error) not in where:
+            if error_code(error) != "403":
                 raise
-            text, remedy = where[error_code(error)]
-            raise CollectError(error.account, error.region, "s3:ListBucket", text, remedy, error.cause) from error
+            cause, text = error.cause, "s3:ListBucket is not allowed, or the bucket is another account's."
+            remedy = "Allow the action, or choose another name: those of buckets are unique in all of AWS."
+        else:
+            if where == self._place.region:
+                return found is not None
+            text, remedy = f"it is in the region {where}.", "Name that region, or choose another name."
+        raise CollectError(self._place.account, self._place.region, "s3:ListBucket", text, remedy, cause)
 
     def _resolve_key(self) -> None:
         """Put the key in the place of its alias: nodes of other accounts would look for the alias among theirs."""

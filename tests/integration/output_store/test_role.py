@@ -166,6 +166,11 @@ def test_what_was_changed_by_hand_is_put_right(deployment: Deployment) -> None:
     assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"].startswith(f"arn:aws:kms:{HOME}:{HUB}:key/")
 
 
+def test_a_bucket_in_another_region_is_not_taken_for_ours(deployment: Deployment) -> None:
+    with pytest.raises(AssertionError, match=f"bucket {BUCKET}: it is in the region {HOME}"):
+        deployment.apply(check=True, output_store_region=AWAY)
+
+
 def test_absent_keeps_outputs_unless_told_otherwise_and_leaves_nothing_else(deployment: Deployment) -> None:
     planned = actions(deployment.apply(check=True, output_store_state="absent"))
     results = deployment.apply(output_store_state="absent")
