@@ -58,7 +58,8 @@ def spoil(lab: Lab) -> None:
     function.update_function_code(FunctionName=NAME, ZipFile=code.getvalue())
     function.remove_permission(FunctionName=NAME, StatementId="events")
     function.add_permission(FunctionName=NAME, StatementId="events", Action="lambda:InvokeFunction", Principal="events.amazonaws.com", SourceArn="arn:aws:x")
-    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    statement = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     for account, role in ((HUB, "function"), (HUB, "events"), (OTHER, "events")):
         lab.client("iam", account=account).update_assume_role_policy(RoleName=f"{NAME}-{role}", PolicyDocument=trust)
 
