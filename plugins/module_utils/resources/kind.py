@@ -26,8 +26,8 @@ class Kind:
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         self._place, self._name = place, name
-        self._tags = {str(key): str(value) for key, value in (wanted.pop("tags", None) or {}).items()}
-        if self._tags:
+        self._tags = {str(key): str(value) for key, value in (wanted.get("tags") or {}).items()}
+        if "tags" in wanted:
             wanted["tags"] = self._tags
 
     def look(self) -> State | None:
@@ -55,7 +55,7 @@ class Kind:
         :param read: asks for all that there are.
         """
         if not self._tags:
-            return {}
+            return {"tags": {}}
         found = read()
         return {"tags": {key: found[key] for key in self._tags if key in found}}
 

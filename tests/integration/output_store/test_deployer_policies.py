@@ -72,7 +72,7 @@ def life(deployment: Deployment, *, less: str = "") -> None:
     spoil(deployment.lab)
     put_in_force(deployment.lab, less=less)
     readers = [f"arn:aws:iam::{OTHER}:role/FleetOperator"]
-    deployment.apply(**EVERYTHING, output_store_readers=readers, output_store_memory=512)
+    deployment.apply(**{**EVERYTHING, "output_store_tags": {"Team": "other"}}, output_store_readers=readers, output_store_memory=512)
     deployment.apply(**EVERYTHING, output_store_state="absent", output_store_purge=True)
 
 
