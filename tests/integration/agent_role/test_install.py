@@ -99,6 +99,7 @@ def test_settings_are_written_and_the_agent_reads_them_and_what_others_set_stays
     machine.node.wait_online()
     machine.shell("sed -i '1a \"Os\": {\"Lang\": \"de-DE\"},' /etc/amazon/ssm/amazon-ssm-agent.json")
     settings = {"agent_command_workers": 7, "agent_identity_order": ["EC2"], "agent_proxy": "http://proxy.invalid:3128", "agent_version": NEW}
+    settings["agent_no_proxy"] = ["169.254.169.254", "127.0.0.1"]
     planned = changed(machine.role("--check", by="session", **settings))
     first = machine.shell("systemctl show -p MainPID --value amazon-ssm-agent")
 
