@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from .event_queue import EventQueue
 from .examination import LIMIT, Failed, output_of, say, step
 from .identity import Identity
 from .journal import Journal
-from .request import ConnectionOptions, make_reason
+from .request import DELIVERY, ConnectionOptions, make_reason
 
 _PARAMETERS = frozenset(("commands", "executionTimeout"))
 _TOOLS = "id -un; for i in curl python3 /usr/libexec/platform-python python; do command -v $i; done"
@@ -29,6 +30,7 @@ _CONTENT = 64 * 1024
 
 async def examine(identity: Identity, options: ConnectionOptions) -> None:
     """One layer after the other, for a node by its id. :raises Failed: one does not work."""
+    options = dataclasses.replace(options, delivery_timeout=DELIVERY.start)  # a node that fetches nothing is known before the patience is over
     log = logging.getLogger("fleet.ssm.doctor")
     log.setLevel(logging.CRITICAL)
     await _document(identity, options.command_document)
