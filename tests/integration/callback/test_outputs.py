@@ -107,9 +107,11 @@ def test_the_outputs_of_a_session_are_whole_and_exact(recorded: Recorded) -> Non
     }
     assert not any(SECRET.encode() in path.read_bytes() for path in recorded.folder.rglob("*") if path.is_file())
     assert not list(recorded.folder.rglob(".*")), "nothing is gathered, so there is no process for it"
-    lines = recorded.index()
-    assert [line["status"] for line in lines] == ["ok", "ok", "ok", "failed", "ok", "ok", "ok", "skipped"]
-    assert {line.get("route") for line in lines} == {"session"} and lines[3]["rc"] == 3 and lines[3]["ignored"] and lines[4]["censored"]
+    hidden = [line for line in recorded.index() if line.get("censored")]  # a loop's items are hidden one by one, by older releases all in one
+    assert {(line["task"], line["status"]) for line in hidden} == {("Hidden", "ok"), ("Hidden items", "ok")}
+    lines = [line for line in recorded.index() if not line.get("censored")]
+    assert [line["status"] for line in lines] == ["ok", "ok", "ok", "failed", "skipped"]
+    assert {line.get("route") for line in lines} == {"session"} and lines[3]["rc"] == 3 and lines[3]["ignored"]
     report = recorded.report()
     assert (report["totals"]["errors"], report["totals"]["ignored"], report["totals"]["skipped"]) == (0, 1, 1)
     assert report["api"]["mux"] and report["run"]["playbook"] == "playbook.yml" and report["run"]["seconds"] > 0
