@@ -1,0 +1,89 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""playbooks/bootstrap.yml: an estate of two accounts and two regions comes under management."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.controller import REPOSITORY, Controller, Run
+from tests.integration.modules.local import OTHER_ACCOUNT, ROLE
+from tests.integration.modules.test_instance_profile_association import profiles
+from tests.lab import Lab, LabNode
+
+HUB, REGIONS = "111111111111", ["eu-central-1", "us-east-1"]
+ESTATE = {"regions": REGIONS, "accounts": [{"name": "hub"}, {"name": "other", "role_arn": ROLE}], "filters": {"tag:Estate": "yes"}}
+
+Bootstrap = Callable[..., Run]
+
+
+@pytest.fixture
+def lab_of_estate() -> Iterator[Lab]:
+    with Lab([], settings={"connection_lost_after": 0}) as lab:
+        yield lab
+
+
+@pytest.fixture
+def instances(lab_of_estate: Lab) -> list[LabNode]:
+    """One in each place that has no profile yet."""
+    return lab_of_estate.add(
+        *({"name": f"{account[0]}-{region}", "profile": None, "options": {"credentials_retry": 1}, "account": account, "region": region,
+           "tags": {"Estate": "yes"}} for account in (HUB, OTHER_ACCOUNT) for region in REGIONS)
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bootstrap(lab_of_estate: Lab, tmp_path: Path) -> Bootstrap:
+    controller = Controller(tmp_path / "controller", lab_of_estate.env())
+    controller.hosts({"localhost": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}})
+
+    def run(*arguments: str, **variables: Any) -> Run:
+        given = {"fleet_estate": ESTATE, "instance_role_name": "Bootstrapped", "bootstrap_wait": 30, "bootstrap_report": str(tmp_path / "report.json"), **variables}
+        words = ["-i", str(controller.inventory), str(REPOSITORY / "playbooks" / "bootstrap.yml"), "--extra-vars", json.dumps(given), *arguments]
+        return Run.of(controller.start("ansible-playbook", *words))
+
+    return run
+
+
+def read(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def actions(report: dict[str, Any]) -> list[str]:
+    return sorted(f"{each['action']} {each['account_name']} {each['region']}" for each in report["instances"])
+
+
+def test_an_estate_comes_under_management(lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path) -> None:
+    lab, all_places = lab_of_estate, [f"attach {account} {region}" for account in ("hub", "other") for region in REGIONS]
+    bootstrap("--check", "--diff").check()
+    plan = read(tmp_path)
+    assert plan["before"] == plan["after"] and plan["before"]["never_registered"] == 4
+    assert actions(plan) == all_places and profiles(lab, *instances) == [None] * 4
+    assert {node["causes"][0]["cause"] for node in plan["remaining"]} == {"no_role"}
+
+    bootstrap().check()
+    report = read(tmp_path)
+    assert actions(report) == all_places and profiles(lab, *instances) == ["Bootstrapped"] * 4
+    assert report["before"]["online"] == 0 and report["after"]["online"] == 4 and report["remaining"] == []
+
+    lab.reset_requests()
+    bootstrap().check()
+    again = read(tmp_path)
+    assert again["before"]["online"] == again["after"]["online"] == 4
+    assert {each["action"] for each in again["resources"] + again["instances"]} == {"none"}
+
+
+@pytest.mark.slow
+def test_an_account_that_refuses_stops_no_other_and_is_told(lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path) -> None:
+    lab_of_estate.deny("iam:CreateRole", principal=ROLE)
+    run = bootstrap(bootstrap_wait=2)
+    assert run.returncode
+    report = read(tmp_path)
+    assert report["after"]["online"] == 2 and any("iam:CreateRole" in error for error in report["errors"])
+    assert {node["account_name"] for node in report["remaining"]} == {"other"}
