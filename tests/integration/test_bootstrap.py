@@ -43,7 +43,8 @@ def bootstrap(lab_of_estate: Lab, tmp_path: Path) -> Bootstrap:
     controller.hosts({"localhost": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}})
 
     def run(*arguments: str, **variables: Any) -> Run:
-        given = {"fleet_estate": ESTATE, "instance_role_name": "Bootstrapped", "bootstrap_wait": 30, "bootstrap_report": str(tmp_path / "report.json"), **variables}
+        given = {"fleet_estate": ESTATE, "instance_role_name": "Bootstrapped", "bootstrap_wait": 30, "bootstrap_report": str(tmp_path / "report.json")}
+        given |= variables
         words = ["-i", str(controller.inventory), str(REPOSITORY / "playbooks" / "bootstrap.yml"), "--extra-vars", json.dumps(given), *arguments]
         return Run.of(controller.start("ansible-playbook", *words))
 
@@ -81,7 +82,7 @@ def test_an_estate_comes_under_management(lab_of_estate: Lab, instances: list[La
 
 @pytest.mark.slow
 def test_an_account_that_refuses_stops_no_other_and_is_told(lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path) -> None:
-    lab_of_estate.deny("iam:CreateRole", principal=ROLE)
+    lab_of_estate.deny("iam:CreateRole", principal="FleetOperator")
     run = bootstrap(bootstrap_wait=2)
     assert run.returncode
     report = read(tmp_path)
