@@ -68,7 +68,6 @@ class Permissions:
             if (allowing or own is not None) and not any(rule.matches(principal, action, resource) for rule in allowing):
                 raise not_authorized(protocol, principal.arn, action, resource, explicit=False)
 
-
     def check_endpoint(self, principal: Principal, action: str, resources: Sequence[str]) -> None:
         """Raise `AwsError` if the endpoint's policy, where there is one, does not let a request to S3 pass."""
         if not self.endpoint:

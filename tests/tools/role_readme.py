@@ -36,19 +36,19 @@ def readme(role: Path) -> str:
     if example.exists():
         lines += ["", f"An example: [playbooks/{example.name}](../../playbooks/{example.name})."]
     lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|"]
-    lines += _rows(spec["options"])
+    lines += _rows(spec["options"], yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8")))
     return "\n".join([*lines, "", f"This file is written by `python tests/tools/{Path(__file__).name}`.", ""])
 
 
-def _rows(options: dict[str, Any], within: str = "") -> Iterator[str]:
-    """A line of the table for each variable, and for each key of its entries."""
+def _rows(options: dict[str, Any], defaults: dict[str, Any], within: str = "") -> Iterator[str]:
+    """A line of the table for each variable, and for each key of its entries; with the defaults of those to which the specs cannot give one."""
     for name, option in options.items():
-        default = "**required**" if option.get("required") else f"`{_shown(option.get('default', ''))}`"
+        default = "**required**" if option.get("required") else f"`{_shown(option.get('default', defaults.get(name, '')))}`"
         kind = f"list of {option['elements']}" if "elements" in option else option["type"]
         choices = f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if "choices" in option else ""
         words = option["description"] if isinstance(option["description"], list) else [option["description"]]
         yield f"| `{within}{name}` | {kind} | {default} | {' '.join(_plain(word) for word in words)}{choices} |"
-        yield from _rows(option.get("options", {}), f"{within}{name}{'[]' if 'elements' in option else ''}.")
+        yield from _rows(option.get("options", {}), {}, f"{within}{name}{'[]' if 'elements' in option else ''}.")
 
 
 def _shown(value: Any) -> str:

@@ -166,4 +166,3 @@ def profile_name(node: Node) -> str | None:
 def seconds(moment: str | None) -> float | None:
     """A node's time as seconds since the epoch."""
     return datetime.fromisoformat(moment).timestamp() if moment else None
-

@@ -23,8 +23,12 @@ def test_the_readme_is_what_the_specs_say(role: Path) -> None:
 
 @roles
 def test_defaults_are_those_of_the_specs(role: Path) -> None:
+    """A specification cannot say a default of mappings that is an expression."""
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    assert defaults == {name: option["default"] for name, option in specs(role)["options"].items() if not option.get("required")}
+    options = {name: option for name, option in specs(role)["options"].items() if not option.get("required")}
+    assert defaults.keys() == options.keys()
+    assert defaults == {name: option.get("default", defaults[name]) for name, option in options.items()}
+    assert all(str(defaults[name]).startswith("{{") for name, option in options.items() if "default" not in option)
 
 
 @roles
