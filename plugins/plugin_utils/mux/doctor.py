@@ -21,15 +21,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from . import targets
-from .base_credentials import CredentialsError
-from .command_examination import examine as examine_commands
+from .aws import targets
+from .aws.base_credentials import CredentialsError
+from .aws.identity import Identity
+from .aws.identity_key import IdentityKey
+from .command.examination import examine as examine_commands
 from .examination import LIMIT, Failed, output_of, say, step
-from .identity import Identity
-from .identity_key import IdentityKey
 from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
-from .session_route import SessionRoute
-from .warm import Warmth
+from .session.route import SessionRoute
+from .session.warm import Warmth
 
 _PLUGIN = "fleet.ssm.ssm"
 _LIBRARIES = ("botocore", "websockets", "cryptography")

@@ -16,20 +16,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...module_utils.pace import Pace
-from .command_route import CommandRoute
-from .commands import Commands
-from .identity import Identity, threads
-from .identity_key import IdentityKey
-from .journal import Journal
+from .aws.identity import Identity, threads
+from .aws.identity_key import IdentityKey
+from .aws.service_models import preload
+from .command.commands import Commands
+from .command.journal import Journal
+from .command.route import CommandRoute
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
 from .route import Route
-from .service_models import preload
-from .session_route import SessionRoute
+from .session.route import SessionRoute
+from .session.warm import Warmth
 from .start import peer_credentials
 from .tasks import Tasks
-from .warm import Warmth
 from .worker import WorkerConnection
 
 SIGN_OF_LIFE = 15.0

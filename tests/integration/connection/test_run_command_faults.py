@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command_sender import Order, Sender
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity, IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity, IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.sender import Order, Sender
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions, credential_environment
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run, mux_processes, run_mux, stop_mux

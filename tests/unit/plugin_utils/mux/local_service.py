@@ -20,13 +20,13 @@ from typing import Any
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, StartedSession
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Closed, Output
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Lifecycle
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.warm import Warmth
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
 
 SHELL = "SSM-SessionManagerRunShell"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import documents
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.documents import Memory, Rung, ladder
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import documents
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.documents import Memory, Rung, ladder
 
-FOLDER = Path(documents.__file__).with_name("session_documents")
+FOLDER = Path(documents.__file__).parents[1] / "session_documents"
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,12 @@ import botocore.exceptions
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.module_utils.pace import Pace
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import errors, targets
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.base_credentials import CredentialsError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import errors
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws import targets
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.base_credentials import CredentialsError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError, ServiceFault
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
 
 Answer = tuple[int, Any]

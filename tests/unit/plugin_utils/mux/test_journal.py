@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.journal import Journal
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.journal import Journal
 
 
 def killed(path: Path, *commands: tuple[str, str], ended: tuple[str, ...] = ()) -> None:

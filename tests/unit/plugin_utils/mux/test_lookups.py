@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lookups import Lookup
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.lookups import Lookup
 
 
 async def test_what_comes_while_an_answer_is_awaited_goes_together() -> None:

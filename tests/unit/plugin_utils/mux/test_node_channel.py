@@ -13,12 +13,12 @@ import pytest
 import pytest_asyncio
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import StartedSession
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import node_channel
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.documents import Rung
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Verdict
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.node_channel import NodeChannel
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Replacements
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.warm import Warmth
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import node_channel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.documents import Rung
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Work
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.worker import WorkerConnection
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient, RunnerSettings

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.node_channel import NodeChannel
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Patience, Replacements
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session_route import SessionRoute
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Patience, Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.route import SessionRoute
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Ready
 from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.unit.plugin_utils.mux.local_service import (

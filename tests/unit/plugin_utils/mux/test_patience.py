@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.patience import Patience, Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Patience, Replacements
 
 NEVER = float("-inf")
 

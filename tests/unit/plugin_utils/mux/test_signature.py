@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from botocore.credentials import ReadOnlyCredentials
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity import Identity
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.identity_key import IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.signature import websocket_headers
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.signature import websocket_headers
 from tests.lab.nodes.agent import signing
 
 HOSTS = [

@@ -13,7 +13,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import Reques
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.escalation import Escalation
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Lifecycle
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import Decoder, FrameType, encode_json
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.warm import Fate, WarmNode, Warmth, Way
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Fate, WarmNode, Warmth, Way
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Failed

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..runcommand import refusals, sameness, script
-from ..runcommand.sameness import Common, Commons
-from ..runcommand.script import Blob, Job, Part
-from ..runcommand.trailer import Ended, Said, Stream, TrailerError
-from .command_input import Content
-from .errors import RequestError
-from .protocol import ErrorKind, FrameType
-from .request import ConnectionOptions
-from .work import Exec, Get, Put, Work
+from ...runcommand import refusals, sameness, script
+from ...runcommand.sameness import Common, Commons
+from ...runcommand.script import Blob, Job, Part
+from ...runcommand.trailer import Ended, Said, Stream, TrailerError
+from ..errors import RequestError
+from ..protocol import ErrorKind, FrameType
+from ..request import ConnectionOptions
+from ..work import Exec, Get, Put, Work
+from .content import Content
 
 _PIECE = 64 * 1024
 _AHEAD = 4 * _PIECE

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import errors
+from .. import errors
+from ..errors import RequestError, ServiceFault, unreachable
+from ..protocol import ErrorKind
 from .base_credentials import AwsHelperError, CredentialsError
-from .errors import RequestError, ServiceFault, unreachable
 from .identity import Identity
 from .lookups import Found, Lookup
-from .protocol import ErrorKind
 
 _INSTANCE = re.compile(r"^i-(?:[0-9a-f]{8}|[0-9a-f]{17})$")
 _HYBRID = re.compile(r"^mi-[0-9a-f]{17}$")

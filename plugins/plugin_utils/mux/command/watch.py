@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..runcommand import polling
-from ..runcommand.invocation import Invocation
-from ..runcommand.status_events import Early, End
-from . import errors
-from .base_credentials import CredentialsError
-from .errors import RequestError
-from .identity import Identity
-from .protocol import ErrorKind
+from ...runcommand import polling
+from ...runcommand.invocation import Invocation
+from ...runcommand.status_events import Early, End
+from .. import errors
+from ..aws.base_credentials import CredentialsError
+from ..aws.identity import Identity
+from ..errors import RequestError
+from ..protocol import ErrorKind
 
 _PATIENCE = 60.0
 """Seconds for which one look may be throttled; the next one follows."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ...module_utils.runcommand.mark import Mark, room
-from . import errors
-from .base_credentials import CredentialsError
-from .errors import RequestError, ServiceFault, unreachable
-from .identity import Identity
-from .protocol import ErrorKind
+from ....module_utils.runcommand.mark import Mark, room
+from .. import errors
+from ..aws.base_credentials import CredentialsError
+from ..aws.identity import Identity
+from ..errors import RequestError, ServiceFault, unreachable
+from ..protocol import ErrorKind
 
 _PATIENCE = 300.0
 """Seconds for which throttling is waited out."""

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from . import errors
-from .base_credentials import CredentialsError
-from .errors import RequestError
-from .identity import Identity
-from .protocol import ErrorKind
-from .request import ConnectionOptions
+from .. import errors
+from ..aws.base_credentials import CredentialsError
+from ..aws.identity import Identity
+from ..errors import RequestError
+from ..protocol import ErrorKind
+from ..request import ConnectionOptions
 
 URL_LIVES = 900
 """Seconds for which a URL may be used once the node has begun; the time in which the command is delivered comes in addition."""

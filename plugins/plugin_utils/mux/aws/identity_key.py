@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .request import ConnectionOptions
+from ..request import ConnectionOptions
 
 
 @dataclass(frozen=True)

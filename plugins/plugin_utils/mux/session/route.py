@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..datachannel.client import SessionClient
-from ..runner.events import Ready
-from .errors import RequestError, unreachable
-from .identity import Identity
-from .lifecycle import Verdict
+from ...datachannel.client import SessionClient
+from ...runner.events import Ready
+from ..aws.identity import Identity
+from ..errors import RequestError, unreachable
+from ..lifecycle import Verdict
+from ..protocol import ErrorKind
+from ..request import ConnectionOptions
+from ..tasks import Tasks
+from ..work import Work
 from .node_channel import NodeChannel
 from .opening import NodeOpener, Surroundings
-from .protocol import ErrorKind
-from .request import ConnectionOptions
-from .tasks import Tasks
-from .work import Work
 
 _FORGET_AFTER = 600.0
 

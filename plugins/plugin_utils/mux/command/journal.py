@@ -16,7 +16,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from .request import EXECUTION
+from ..request import EXECUTION
 
 
 @dataclass(frozen=True)

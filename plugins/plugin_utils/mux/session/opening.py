@@ -10,21 +10,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..datachannel.client import SessionClient
-from ..runner.client import RunnerClient, RunnerSettings
-from ..runner.events import Ready
-from . import errors, targets
-from .base_credentials import CredentialsError
+from ...datachannel.client import SessionClient
+from ...runner.client import RunnerClient, RunnerSettings
+from ...runner.events import Ready
+from .. import errors
+from ..aws import targets
+from ..aws.base_credentials import CredentialsError
+from ..aws.identity import Identity
+from ..errors import PassingError, ServiceFault, unreachable
+from ..request import ConnectionOptions
+from ..tasks import Tasks
+from ..work import Work
 from .documents import Rung, ladder
-from .errors import PassingError, ServiceFault, unreachable
-from .identity import Identity
 from .node_channel import NodeChannel
 from .patience import Patience
-from .request import ConnectionOptions
 from .sessions import NodeNotConnected, NodeSessions
-from .tasks import Tasks
 from .warm import Warmth
-from .work import Work
 
 ASK_AFTER = 6.0
 """Seconds without READY after which AWS is asked whether the node is connected at all."""

@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from typing import IO
 
-from .work import Exec, Work
+from ..work import Exec, Work
 
 _PIECE = 128 * 1024
 IN_MEMORY = 1 << 20

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..runcommand import status_events
-from ..runcommand.status_events import End
-from . import errors
-from .identity import Identity
+from ...runcommand import status_events
+from ...runcommand.status_events import End
+from .. import errors
+from ..aws.identity import Identity
 
 _WAIT = 10
 """Seconds for which SQS holds an answer back until there is a message."""

@@ -10,16 +10,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from . import targets
-from .command_input import Cancelled, collect
-from .command_task import CommandTask
+from ..aws import targets
+from ..errors import PassingError, RequestError, unreachable
+from ..protocol import ErrorKind
+from ..request import ConnectionOptions
+from ..session.patience import Patience
+from ..tasks import Tasks
+from ..work import Work
 from .commands import Commands
-from .errors import PassingError, RequestError, unreachable
-from .patience import Patience
-from .protocol import ErrorKind
-from .request import ConnectionOptions
-from .tasks import Tasks
-from .work import Work
+from .content import Cancelled, collect
+from .task import CommandTask
 
 _FORGET_AFTER = 600.0
 _NODE_KEPT = 300.0

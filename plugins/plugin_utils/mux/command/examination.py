@@ -11,16 +11,16 @@ import logging
 import os
 import tempfile
 
-from ..runcommand import script
-from . import errors
+from ...runcommand import script
+from .. import errors
+from ..aws.identity import Identity
+from ..examination import LIMIT, Failed, output_of, say, step
+from ..request import DELIVERY, ConnectionOptions, make_reason
 from .bucket import Bucket
-from .command_route import CommandRoute
 from .commands import Commands
 from .event_queue import EventQueue
-from .examination import LIMIT, Failed, output_of, say, step
-from .identity import Identity
 from .journal import Journal
-from .request import DELIVERY, ConnectionOptions, make_reason
+from .route import CommandRoute
 
 _PARAMETERS = frozenset(("commands", "executionTimeout"))
 _TOOLS = "id -un; for i in curl python3 /usr/libexec/platform-python python; do command -v $i; done"

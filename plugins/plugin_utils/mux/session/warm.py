@@ -12,11 +12,11 @@ import secrets
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..runner.client import RunnerClient
-from ..runner.events import Failed
-from ..runner.warm.payload import Recipes, errand, split
-from ..runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
-from .work import Exec
+from ...runner.client import RunnerClient
+from ...runner.events import Failed
+from ...runner.warm.payload import Recipes, errand, split
+from ...runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
+from ..work import Exec
 
 _REFUSED = "refused"
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import errors
-from .errors import ServiceFault
+from .. import errors
+from ..errors import ServiceFault
 from .identity_key import IdentityKey
 
 SERVICES = ("ssm", "sts", "ec2", "kms", "s3", "sqs", "sns")

@@ -9,13 +9,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..datachannel.client import ChannelRefused, DataKey, SessionClient, SessionGone, StartedSession
-from ..datachannel.settings import ChannelSettings
-from . import errors
-from .errors import unreachable
-from .identity import Answer, Identity
-from .request import ConnectionOptions
-from .tasks import Tasks
+from ...datachannel.client import ChannelRefused, DataKey, SessionClient, SessionGone, StartedSession
+from ...datachannel.settings import ChannelSettings
+from .. import errors
+from ..aws.identity import Answer, Identity
+from ..errors import unreachable
+from ..request import ConnectionOptions
+from ..tasks import Tasks
 
 THROTTLING_PATIENCE = 180.0
 """Seconds for which a StartSession that AWS refuses for its rate is tried: a fleet that is opened at once is slow, not out of reach."""

@@ -10,24 +10,24 @@ import secrets
 from collections.abc import Sequence
 from typing import IO
 
-from ..runcommand import refusals, script, trailer
-from ..runcommand.invocation import Invocation
-from ..runcommand.sameness import Commons
-from ..runcommand.script import Blob, Fetched, Part
-from ..runcommand.trailer import Ended, Said, TrailerError
-from ..runcommand.window import Window
-from . import errors
+from ...runcommand import refusals, script, trailer
+from ...runcommand.invocation import Invocation
+from ...runcommand.sameness import Commons
+from ...runcommand.script import Blob, Fetched, Part
+from ...runcommand.trailer import Ended, Said, TrailerError
+from ...runcommand.window import Window
+from .. import errors
+from ..aws.identity import Identity
+from ..errors import RequestError
+from ..lifecycle import Verdict
+from ..protocol import ErrorKind
+from ..tasks import Tasks
 from .bucket import Bucket
-from .command_sender import Order, Sender, Sent
-from .command_task import PIECES_LIMIT, CommandTask
-from .command_watch import Watch
-from .errors import RequestError
 from .event_queue import EventQueue
-from .identity import Identity
 from .journal import Journal
-from .lifecycle import Verdict
-from .protocol import ErrorKind
-from .tasks import Tasks
+from .sender import Order, Sender, Sent
+from .task import PIECES_LIMIT, CommandTask
+from .watch import Watch
 
 _AT_ONCE = 3
 """Commands that bring pieces of one blob to a node at once: an agent carries out five."""

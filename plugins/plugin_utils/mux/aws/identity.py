@@ -18,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...module_utils.network import Network
-from ...module_utils.pace import Pace
-from . import errors
+from ....module_utils.network import Network
+from ....module_utils.pace import Pace
+from .. import errors
+from ..errors import ServiceFault
+from ..session.documents import Memory
 from .base_credentials import SERVICES, CredentialsError, ask_helper, base_credentials
-from .documents import Memory
-from .errors import ServiceFault
 from .identity_key import IdentityKey
 from .lookups import Lookups
 from .service_models import shared_loader

@@ -14,17 +14,17 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..datachannel.client import ChannelError, SessionClient
-from ..datachannel.events import Closed, ExitCode, Output, Resending
-from ..runner import events as runner_events
-from ..runner.client import PTY, RunnerClient
+from ...datachannel.client import ChannelError, SessionClient
+from ...datachannel.events import Closed, ExitCode, Output, Resending
+from ...runner import events as runner_events
+from ...runner.client import PTY, RunnerClient
+from ..errors import PassingError, RequestError, unreachable
+from ..lifecycle import Verdict
+from ..protocol import ErrorKind, FrameType
+from ..work import Exec, Get, Put, Work
 from .documents import Rung
-from .errors import PassingError, RequestError, unreachable
-from .lifecycle import Verdict
 from .output_session import OutputSession
-from .protocol import ErrorKind, FrameType
 from .warm import Fate, WarmNode, Warmth, Way
-from .work import Exec, Get, Put, Work
 
 KEEPALIVE = 30.0
 """Seconds of quiet after which the runner is pinged, so that its dead-man timer (180 s) does not strike."""

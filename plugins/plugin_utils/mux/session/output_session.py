@@ -8,10 +8,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..datachannel.client import ChannelError, SessionClient
-from ..runner.client import RunnerClient
+from ...datachannel.client import ChannelError, SessionClient
+from ...runner.client import RunnerClient
+from ..tasks import Tasks
 from .patience import Replacements
-from .tasks import Tasks
 
 
 class OutputSession:
