@@ -177,6 +177,7 @@ effects = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @effects
 def test_an_action_of_the_operator_has_the_effect_that_it_is_for(guarded, own_connect, action):
     guarded.policy(policy("operator"), principal=OPERATOR)

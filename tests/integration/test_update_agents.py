@@ -92,6 +92,7 @@ def test_a_version_is_pinned_and_no_agent_becomes_older_unless_told(estate: Lab,
     assert told(older)["after"] == {"3.2.0.0": 2}
 
 
+@pytest.mark.slow
 def test_too_many_failures_stop_the_update(estate: Lab, group: dict[str, str], play: Update) -> None:
     add(estate, group, 8, options={"failing": 1.0})
     run = play("update_agents.yml", agent_update_concurrency="1", agent_update_max_errors="2")
@@ -106,6 +107,7 @@ def test_an_agent_that_runs_says_its_new_version(estate: Lab, group: dict[str, s
     assert told(play("update_agents.yml").check())["after"] == {NEW: 1}
 
 
+@pytest.mark.slow
 def test_the_health_of_the_estate_as_text_json_and_page(estate: Lab, group: dict[str, str], play: Update, tmp_path: Path) -> None:
     add(estate, group)
     (ill,) = add(estate, group, kind="none", profile=None, age=7200)

@@ -138,6 +138,7 @@ def test_the_outputs_of_run_command_come_from_s3_while_the_display_is_cut(record
     assert run.report["stats"], "callbacks that own stdout are left alone"
 
 
+@pytest.mark.slow
 def test_what_is_refused_now_is_gathered_later(recorded: Recorded, bucket: str) -> None:
     recorded.lab.deny("s3:GetObject")
     run = recorded.run_command(commands=["echo hello"], s3_bucket=bucket).check()

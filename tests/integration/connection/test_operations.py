@@ -167,6 +167,7 @@ def test_doctor_without_a_region(lab: Lab, own_controller: Controller) -> None:
     assert "region: none is known" in verdict(text)
 
 
+@pytest.mark.slow
 def test_doctor_reads_an_inventory(lab: Lab, own_controller: Controller) -> None:
     own_controller.hosts({"alias": {**connection_variables(lab, "web-3"), "ansible_ssm_document": "Nope"}})
     status, text = doctor(own_controller, "alias", "-i", str(own_controller.inventory))

@@ -260,6 +260,7 @@ def test_windows_nodes_are_refused_with_an_alternative(controller: Controller) -
     assert "Run Command" in message
 
 
+@pytest.mark.slow
 def test_console(controller: Controller) -> None:
     process = subprocess.Popen(
         ["ansible-console", "-i", str(controller.inventory), "all"], cwd=controller.folder, text=True,

@@ -127,6 +127,7 @@ def assert_same(controller: Controller, *tasks: dict[str, Any], **play: Any) -> 
     return warm
 
 
+@pytest.mark.slow
 def test_everyday_tasks_give_the_same(both: Controller) -> None:
     run = assert_same(both, *EVERY_DAY)
     assert "hidden" not in str(run.result("hidden").get("stdout", ""))

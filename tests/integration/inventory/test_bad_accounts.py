@@ -62,6 +62,7 @@ def refusal(collected: Collected) -> str:
     return str(error)
 
 
+@pytest.mark.slow
 def test_a_profile_whose_role_may_not_be_assumed(fleet: Lab, config: Path) -> None:
     bad = profile(config, "chained", role_arn=ROLE, source_profile="good")
     fleet.deny("sts:AssumeRole")

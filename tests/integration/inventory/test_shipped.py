@@ -60,7 +60,7 @@ def test_file_is_taken(path: Path) -> None:
     assert inventory_loader.get(PLUGIN).verify_file(str(path))
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [name if name.endswith(".yml") else pytest.param(name, marks=pytest.mark.slow) for name in DOCUMENTS])
 def test_it_is_an_inventory(fleet: Lab, inventory: Inventory, tmp_path: Path, name: str) -> None:
     config = tmp_path / "config"
     config.write_text("")

@@ -200,6 +200,7 @@ def test_the_command_line_drives_a_lab_and_ctrl_c_leaves_nothing(foreground: For
     assert not left_of(foreground.folder)
 
 
+@pytest.mark.slow
 def test_every_fate_of_a_node_has_a_command(foreground: Foreground):
     command = foreground.command
     assert command("enter", "web-1", typed="hostname; touch /run/here").strip() == "web-1"

@@ -81,6 +81,7 @@ def test_the_time_out_names_the_likely_cause(local: Local) -> None:
     assert [cause["cause"] for cause in result["late"][0]["causes"]] == ["no_role"]
 
 
+@pytest.mark.slow
 def test_a_node_that_comes_ends_the_wait(local: Local) -> None:
     timer = threading.Timer(6, lambda: local.lab.simulate(1, prefix="new", tags={"Role": "new"}, region=REGIONS[0], account=HUB))
     timer.start()

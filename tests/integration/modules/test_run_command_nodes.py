@@ -80,6 +80,7 @@ def test_cancelled_in_mid_run_and_found_later(local: Local, web: dict[str, Any],
     assert [node["command_id"] for node in info["nodes"]].count(ended["command_id"]) == 1 and {node["status"] for node in info["nodes"]} == {"cancelled"}
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_killed_is_followed_by_one_that_takes_over(local: Local, web: dict[str, Any]) -> None:
     options = {**web, "commands": ["echo once >> /tmp/killed-controller; sleep 6; cat /tmp/killed-controller; rm /tmp/killed-controller"], "run_id": "killed"}
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "it", "fleet.ssm.run_command": options}]}]

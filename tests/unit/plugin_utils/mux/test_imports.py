@@ -41,5 +41,5 @@ def test_the_connection_plugin_adds_no_sdk_to_ansible() -> None:
 
 
 def test_the_mux_runs_without_ansible() -> None:
-    everything = "from plugins.plugin_utils.mux import daemon, doctor, server; from plugins.plugin_utils.mux.aws import service_models; service_models.preload()"
+    everything = "from plugins.plugin_utils.mux import daemon, doctor, server; from plugins.plugin_utils.mux.aws.service_models import preload; preload()"
     assert not {"ansible", "ansible_collections"} & modules_after(everything, ROOT)
