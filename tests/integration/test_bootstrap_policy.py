@@ -94,6 +94,7 @@ def test_who_lacks_an_action_is_told_which(local: Local, action: str) -> None:
     assert result["failed"] and f"{action} is not allowed for {OPERATOR}" in result["msg"] and not any(entry["changed"] for entry in result["instances"])
 
 
+@pytest.mark.slow
 def test_the_table_has_every_action_and_each_is_tried() -> None:
     section = (POLICIES.parent / "iam.md").read_text(encoding="utf-8").partition("## Bootstrap")[2].partition("\n## ")[0]
     explained = set(re.findall(r"^\| `(\w+:\w+)` \|", section, re.MULTILINE))

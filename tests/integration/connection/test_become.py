@@ -91,6 +91,7 @@ def test_su_with_password(controller: Controller, user: str) -> None:
     assert who(controller.tasks(*SETUP, whoami(become_method="su", become_user=user, vars={"ansible_become_password": PASSWORD}))) == user
 
 
+@pytest.mark.slow
 def test_su_with_wrong_password(controller: Controller) -> None:
     task = whoami(become_method="su", vars={"ansible_become_password": "wrong"}, ignore_errors=True, ignore_unreachable=True)
     assert "Incorrect su password" in refusal(controller.tasks(*SETUP, task, timeout=90))
@@ -103,6 +104,7 @@ def test_doas(controller: Controller, rule: str, password: str | None) -> None:
     assert who(controller.tasks(*SETUP, configure, whoami(become_method="community.general.doas", vars=variables))) == "root"
 
 
+@pytest.mark.slow
 def test_doas_with_wrong_password(controller: Controller) -> None:
     configure = {"name": "doas.conf", "become": True, "ansible.builtin.shell": "echo 'permit ssm-user as root' > /etc/doas.conf; chmod 600 /etc/doas.conf"}
     task = whoami(become_method="community.general.doas", vars={"ansible_become_password": "wrong"}, ignore_errors=True, ignore_unreachable=True)

@@ -30,6 +30,7 @@ def test_two_accounts_by_tag(local: Local) -> None:
     assert local.lab.requests().counts["ssm:SendCommand"] == 4
 
 
+@pytest.mark.slow
 def test_failures_come_first_and_fail_the_task_unless_they_are_allowed(local: Local) -> None:
     options = {**ECHO, "region": REGION, "tags": {"Role": ["app", "bad"]}}
     result = local.fail("run_command", **options)
@@ -97,6 +98,7 @@ def test_a_large_fleet_goes_to_a_file(local: Local, tmp_path: Path) -> None:
     assert (counts["ssm:SendCommand"], counts["ssm:ListCommandInvocations"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_number_of_nodes_at_once_holds_for_more_than_one_command(local: Local) -> None:
     options = {**ECHO, "region": REGION, "instance_ids": ids(local.lab, "crowd"), "max_concurrency": "20"}
     assert "needs 'wait: true'" in local.fail("run_command", **options, wait=False)["msg"]

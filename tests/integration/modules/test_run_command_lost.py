@@ -30,6 +30,7 @@ def commands(local: Local, run_id: str) -> list[str]:
     return [entry["CommandId"] for entry in local.lab.client("ssm").list_commands()["Commands"] if f"[fssm:{run_id}." in entry["Comment"]]
 
 
+@pytest.mark.slow
 def test_it_is_taken_over_once_it_is_listed(local: Local) -> None:
     local.lab.settings(listing_delay=1.0)
     local.lab.lose_replies(SEND, count=1)

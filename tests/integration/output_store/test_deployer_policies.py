@@ -76,6 +76,7 @@ def life(deployment: Deployment, *, less: str = "") -> None:
     deployment.apply(**EVERYTHING, output_store_state="absent", output_store_purge=True)
 
 
+@pytest.mark.slow
 def test_the_policies_allow_the_calls_that_are_made_and_no_more(empty: Deployment) -> None:
     empty.lab.reset_requests()
     life(empty)

@@ -171,6 +171,7 @@ def test_a_bucket_in_another_region_is_not_taken_for_ours(deployment: Deployment
         deployment.apply(check=True, output_store_region=AWAY)
 
 
+@pytest.mark.slow
 def test_absent_keeps_outputs_unless_told_otherwise_and_leaves_nothing_else(deployment: Deployment) -> None:
     planned = actions(deployment.apply(check=True, output_store_state="absent"))
     results = deployment.apply(output_store_state="absent")
