@@ -173,6 +173,8 @@ def test_a_bucket_in_another_region_is_not_taken_for_ours(deployment: Deployment
 
 @pytest.mark.slow
 def test_absent_keeps_outputs_unless_told_otherwise_and_leaves_nothing_else(deployment: Deployment) -> None:
+    deployment.apply()  # where the cases before this one are not run
+    deployment.lab.client("s3", account=OTHER, region=HOME).put_object(Bucket=BUCKET, Key=f"{OTHER}/note", Body=b"x")
     planned = actions(deployment.apply(check=True, output_store_state="absent"))
     results = deployment.apply(output_store_state="absent")
     assert actions(results) == planned
