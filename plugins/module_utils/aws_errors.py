@@ -29,8 +29,11 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _response(error: BaseException) -> dict[str, Any] | None:
-    """What AWS answered; `None` if it did not."""
-    response = getattr(_origin(error), "response", None)
+    """What AWS answered; `None` if it did not. The last refusal, if a waiter ended by one."""
+    origin = _origin(error)
+    response, last = getattr(origin, "response", None), getattr(origin, "last_response", None)
+    if response is None and isinstance(last, dict) and "Error" in last:
+        return last
     return response if isinstance(response, dict) else None
 
 

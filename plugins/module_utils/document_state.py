@@ -141,10 +141,11 @@ class DocumentState:
     def _await_active(self, version: str) -> None:
         client = self.place.clients.client("ssm", self.place.region)
         waiter = _Waiters().get_waiter(client, "document_active")
+        limits = custom_waiter_config(self._wait_timeout, default_pause=1)
         try:
-            waiter.wait(Name=self.wanted.name, DocumentVersion=version, WaiterConfig=custom_waiter_config(self._wait_timeout, default_pause=1))
-        except Exception as error:
-            raise self._named(self.place.clients.explain(self.place.region, "ssm:DescribeDocument", error)) from error
+            self.place.wait(waiter, "ssm:DescribeDocument", Name=self.wanted.name, DocumentVersion=version, WaiterConfig=limits)
+        except CollectError as error:
+            raise self._named(error) from error.cause
 
     def _versions(self) -> Iterator[str]:
         """Newest first."""

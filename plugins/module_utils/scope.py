@@ -113,6 +113,13 @@ class Place:
         """One API call. :raises CollectError: that names the action, and carries the cause."""
         return self.clients.call(service, operation, region=self.region, **parameters)
 
+    def wait(self, waiter: Any, action: str, **parameters: Any) -> None:
+        """Wait by one of botocore's waiters. :raises CollectError: that names the action by which it looks, and carries the cause."""
+        try:
+            waiter.wait(**parameters)
+        except Exception as error:
+            raise self.clients.explain(self.region, action, error) from error
+
     def pages(self, operation: str, key: str, *, service: str = "ssm", **parameters: Any) -> Iterable[dict[str, Any]]:
         """All entries of a listing, page by page. :raises CollectError: as `call`."""
         while True:

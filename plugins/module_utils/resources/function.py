@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import io
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
-
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
-    from botocore.exceptions import ClientError
 
 from ansible_collections.amazon.aws.plugins.module_utils.waiter import BaseWaiterFactory, custom_waiter_config
 
@@ -118,21 +114,19 @@ class Function(Kind):
 
     def _create(self, configuration: dict[str, Any]) -> None:
         """A role that was made a moment ago is not known to Lambda yet, so this is tried until it is."""
-        client = self._place.clients.client("lambda", self._place.region)
-        waiter = _RoleWaiters().get_waiter(client, "role_known")
-        try:
-            waiter.wait(
-                FunctionName=self._name, Code={"ZipFile": self._zip}, Description="Made by fleet.ssm", **configuration,
-                WaiterConfig=custom_waiter_config(_WAIT_SECONDS, default_pause=3),
-            )  # fmt: skip
-        except Exception as error:
-            answer = getattr(error, "last_response", None)  # of a waiter that gave up
-            refused = ClientError(answer, "CreateFunction") if isinstance(answer, dict) and answer.get("Error") else error
-            raise self._place.clients.explain(self._place.region, "lambda:CreateFunction", refused) from error
+        self._place.wait(
+            _RoleWaiters().get_waiter(self._client(), "role_known"), "lambda:CreateFunction",
+            FunctionName=self._name, Code={"ZipFile": self._zip}, Description="Made by fleet.ssm", **configuration,
+            WaiterConfig=custom_waiter_config(_WAIT_SECONDS, default_pause=3),
+        )  # fmt: skip
         self._wait("function_active_v2")
 
     def _wait(self, name: str) -> None:
-        self._place.clients.client("lambda", self._place.region).get_waiter(name).wait(FunctionName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        limits = {"Delay": 1, "MaxAttempts": _WAIT_SECONDS}
+        self._place.wait(self._client().get_waiter(name), "lambda:GetFunction", FunctionName=self._name, WaiterConfig=limits)
+
+    def _client(self) -> Any:
+        return self._place.clients.client("lambda", self._place.region)
 
     @property
     def _arn(self) -> str:

@@ -77,10 +77,7 @@ class InstanceProfile(Kind):
 
     def _await(self) -> None:
         waiter = self._place.clients.client("iam", self._place.region).get_waiter("instance_profile_exists")
-        try:
-            waiter.wait(InstanceProfileName=self._name, WaiterConfig=_KNOWN)
-        except Exception as error:
-            raise self._place.clients.explain(self._place.region, "iam:GetInstanceProfile", error) from error
+        self._place.wait(waiter, "iam:GetInstanceProfile", InstanceProfileName=self._name, WaiterConfig=_KNOWN)
 
     def _call(self, operation: str, **parameters: Any) -> Any:
         return self._place.call(operation, service="iam", InstanceProfileName=self._name, **parameters)

@@ -38,6 +38,9 @@ def empty(accounts: Lab, tmp_path: Path) -> Iterator[Deployment]:
     yield deployment
     accounts.clear_permissions()
     deployment.apply(**EVERYTHING, output_store_state="absent", output_store_purge=True)
+    kms = accounts.client("kms", region=HOME)
+    if f"alias/{NAME}" in [alias["AliasName"] for alias in kms.list_aliases()["Aliases"]]:  # the role leaves its key, so the next one would make none
+        kms.delete_alias(AliasName=f"alias/{NAME}")
 
 
 def put_in_force(lab: Lab, *, less: str = "") -> None:

@@ -25,6 +25,14 @@ def test_missing_action_is_named_with_account_region_and_caller() -> None:
     assert all(word in str(error) for word in ("222222222222", "us-east-1", f"ec2:DescribeInstances is not allowed for {CALLER}.", "Allow the action"))
 
 
+def test_missing_action_that_a_waiter_met() -> None:
+    answer = refused("AccessDeniedException", f"User: {CALLER} is not authorized.").response
+    error = explain(ACCOUNT, "us-east-1", "lambda:GetFunction", botocore.exceptions.WaiterError("function_active_v2", "An error occurred", answer))
+    assert f"lambda:GetFunction is not allowed for {CALLER}." in str(error)
+    tired = botocore.exceptions.WaiterError("function_active_v2", "Max attempts exceeded", {"Configuration": {"State": "Pending"}})
+    assert "Max attempts exceeded" in str(explain(ACCOUNT, "us-east-1", "lambda:GetFunction", tired))
+
+
 def test_missing_action_for_hybrid_tags_says_how_to_do_without() -> None:
     assert "hybrid: false" in str(explain(ACCOUNT, "us-east-1", "tag:GetResources", refused("AccessDeniedException", "no")))
 
