@@ -12,7 +12,6 @@ import json
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.integration.direct import DirectConnection
 from tests.integration.inventory.conftest import Listed
 from tests.integration.modules.inside import Inside
 from tests.integration.modules.local import Local
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -67,14 +67,6 @@ def denied(lab: Lab, *, by_node: bool = False) -> set[str]:
     """Actions that were refused for want of a permission."""
     entries = lab.requests(entries=True).entries
     return {entry["action"] for entry in entries if entry["by_node"] is by_node and entry["error"] in ("AccessDenied", "AccessDeniedException")}
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what a mux or an agent does by itself."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def without(document: dict[str, Any], action: str) -> dict[str, Any]:

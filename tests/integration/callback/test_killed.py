@@ -8,26 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.integration.callback.test_outputs import OUTPUTS, Recorded, bucket, recorded
 from tests.integration.controller import Run
+from tests.integration.waiting import eventually
 
 __all__ = ["bucket", "recorded"]  # fixtures
 pytestmark = pytest.mark.slow
 
 TEXT = "echo out of $(hostname); echo err >&2"
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def start(recorded: Recorded, task: dict[str, Any]) -> subprocess.Popen[str]:

@@ -23,6 +23,7 @@ from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run, mux_processes, run_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both_later
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 Connect = Callable[..., DirectConnection]
@@ -282,13 +283,6 @@ def open_ids(lab: Lab) -> set[str]:
     return {session["session_id"] for session in lab.sessions(active=True)}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
 @pytest.mark.slow
 def test_control_persist_ends_mux_and_sessions(lab: Lab, own_controller: Controller) -> None:
     before = open_ids(lab)
@@ -296,14 +290,14 @@ def test_control_persist_ends_mux_and_sessions(lab: Lab, own_controller: Control
     own_controller.tasks({"name": "command", "ansible.builtin.command": "true"}).check()
     opened = open_ids(lab) - before
     assert opened
-    wait_for(lambda: not opened & open_ids(lab), 15, "sessions stay open after control_persist")
+    eventually(lambda: not opened & open_ids(lab), 15, "sessions stay open after control_persist")
 
 
 def test_openings_that_fail_leave_no_session(lab: Lab, own_controller: Controller) -> None:
     before = open_ids(lab)
     variables = connection_variables(lab, "web-1")
     assert "runs as ssm-user, not as root" in unreachable(own_controller, {**variables, "ansible_ssm_run_as": "root"})
-    wait_for(lambda: open_ids(lab) <= before, 10, "the session of another user than wanted stays open")
+    eventually(lambda: open_ids(lab) <= before, 10, "the session of another user than wanted stays open")
 
 
 @pytest.mark.slow
@@ -322,13 +316,13 @@ def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_co
     with lab.fault_calls("ssm:StartSession", delay=4.0, count=len(names)):
         path = own_controller.write_playbook("- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: hostname\n")
         running = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
-        wait_for(asked, 20, "AWS is not asked for sessions")
+        eventually(asked, 20, "AWS is not asked for sessions")
         assert own_controller.mux("stop").returncode == 0
         assert len(lab.sessions(active=False)) == ended + len(names), "AWS started each, and each was terminated"
         running.communicate(timeout=60)
     assert running.returncode == 0
     assert own_controller.mux("stop").returncode == 0
-    wait_for(lambda: open_ids(lab) <= before, 5, "a session stays open")
+    eventually(lambda: open_ids(lab) <= before, 5, "a session stays open")
 
 
 @by_both_later
@@ -339,10 +333,10 @@ def test_controller_that_is_ended_leaves_no_command(lab: Lab, own_controller: Co
     path = own_controller.write_playbook(f"- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.command: sleep {seconds}\n")
     process = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
     find = f"pgrep -f '[s]leep {seconds}' || true"
-    wait_for(lambda: node.run(find).stdout != "", 30, "the command does not start")
+    eventually(lambda: node.run(find).stdout != "", 30, "the command does not start")
     os.killpg(process.pid, how)
     process.communicate(timeout=30)
-    wait_for(lambda: node.run(find).stdout == "", 15, "the command goes on")
+    eventually(lambda: node.run(find).stdout == "", 15, "the command goes on")
 
 
 def test_a_killed_mux_is_replaced_and_leaves_no_command(lab: Lab, own_controller: Controller, connect: Connect) -> None:
@@ -358,7 +352,7 @@ def test_output_without_end_can_be_cancelled(lab: Lab, controller: Controller) -
     node = lab.node("web-1")
     run = controller.tasks({"name": "yes", "ansible.builtin.raw": "yes fleet-endless", "timeout": 4, "ignore_errors": True}, timeout=60)
     assert "timed out" in str(run.result("yes")).lower()
-    wait_for(lambda: node.run("pgrep -f '[f]leet-endless' || true").stdout == "", 15, "the command goes on")
+    eventually(lambda: node.run("pgrep -f '[f]leet-endless' || true").stdout == "", 15, "the command goes on")
 
 
 @pytest.mark.slow

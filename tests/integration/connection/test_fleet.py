@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run, mux_processes, peak_memory, stop_mux
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 MB = 1 << 20
@@ -66,10 +66,7 @@ def test_nodes_in_use_are_not_left_for_a_limit(lab: Lab, own_controller: Control
     own_controller.hosts({name: connection_variables(lab, name) for name in ids}, ansible_ssm_max_sessions=1)
     run = own_controller.tasks({"name": "who", "ansible.builtin.raw": "sleep 3; hostname"}, arguments=("--forks", "3"))
     assert outputs(run, "who") == {name: name + "\n" for name in ids}
-    deadline = time.monotonic() + 10
-    while len(connected(own_controller, ids)) > 1:
-        assert time.monotonic() < deadline, "sessions stay open though there are too many"
-        time.sleep(0.3)
+    eventually(lambda: len(connected(own_controller, ids)) <= 1, 10, "sessions stay open though there are too many")
 
 
 @pytest.mark.slow

@@ -10,24 +10,16 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run
 from tests.integration.routes import by_both, by_both_later
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 FLEET = ("web-1", "web-2", "web-3", "web-4", "db-1", "db-2")
-
-
-def until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -96,11 +88,11 @@ def test_wait_for_connection(lab: Lab, controller: Controller) -> None:
         ]  # fmt: skip
         controller.write_playbook([{"hosts": "all", "gather_facts": False, "tasks": tasks}])
         running = controller.start("ansible-playbook", "-i", str(controller.inventory), "playbook.yml")
-        until(lambda: node.run("test -e /tmp/connected", check=False).returncode == 0)
+        eventually(lambda: node.run("test -e /tmp/connected", check=False).returncode == 0)
         node.stop()
         tried = lab.requests().counts["ssm:StartSession"]
         (controller.folder / "stopped").touch()
-        until(lambda: lab.requests().counts["ssm:StartSession"] > tried)  # it waits, in vain so far
+        eventually(lambda: lab.requests().counts["ssm:StartSession"] > tried)  # it waits, in vain so far
         assert running.poll() is None
         node.start()
         run = Run.of(running, timeout=120).check()
@@ -189,7 +181,7 @@ def test_strategy_free(lab: Lab, fleet: Controller) -> None:
     for name in FLEET:
         lab.node(name).run("rm -f /tmp/free-*")
     running = fleet.start("ansible-playbook", "-i", str(fleet.inventory), "playbook.yml", "--forks", str(len(FLEET)))
-    until(lambda: all(lab.node(name).run("test -e /tmp/free-second", check=False).returncode == 0 for name in others))
+    eventually(lambda: all(lab.node(name).run("test -e /tmp/free-second", check=False).returncode == 0 for name in others))
     assert lab.node(slow).run("test -e /tmp/free-second", check=False).returncode == 1
     lab.node(slow).run("touch /tmp/free-go")
     Run.of(running, timeout=60).check()

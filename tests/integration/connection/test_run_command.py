@@ -21,6 +21,7 @@ from tests.integration.conftest import BUCKET, connection_variables
 from tests.integration.controller import Controller, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 Connect = Callable[..., DirectConnection]
@@ -64,7 +65,7 @@ def test_a_file_goes_in_several_commands_without_a_bucket(connect: Connect, tmp_
 def test_the_bucket_is_empty_afterwards(lab: Lab, connect: Connect) -> None:
     data = os.urandom(200_000)
     assert connect().execute("cat", data) == (0, data, b"")
-    assert lab.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+    eventually(lambda: lab.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", []) == [])
 
 
 @without_bucket
@@ -115,9 +116,7 @@ def test_a_cancelled_command_ends_on_the_node(lab: Lab, connect: Connect) -> Non
     with pytest.raises(Exception, match="cancelled"):
         while exchange.next_event(timeout=30) is not None:
             pass
-    deadline = time.monotonic() + 10
-    while node.run(running, check=False).returncode == 0:
-        assert time.monotonic() < deadline
+    eventually(lambda: node.run(running, check=False).returncode != 0, 10)
 
 
 @without_bucket

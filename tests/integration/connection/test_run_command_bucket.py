@@ -18,6 +18,7 @@ from ansible.errors import AnsibleError
 from tests.integration.controller import mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 Connect = Callable[..., DirectConnection]
@@ -100,7 +101,7 @@ def test_a_bucket_of_another_account_must_allow_it(lab: Lab, connect: Connect) -
     allowing["Statement"][0]["Principal"] = {"AWS": f"arn:aws:iam::{lab.account}:root"}
     s3.put_bucket_policy(Bucket="fleet-ssm-foreign", Policy=json.dumps(allowing))
     assert connection.execute("cat", LARGE) == (0, LARGE, b"")
-    assert s3.list_objects_v2(Bucket="fleet-ssm-foreign").get("Contents", []) == []
+    eventually(lambda: s3.list_objects_v2(Bucket="fleet-ssm-foreign").get("Contents", []) == [])
 
 
 @by_run_command

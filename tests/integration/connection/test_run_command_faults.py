@@ -25,16 +25,10 @@ from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, Run, mux_processes, run_mux, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 Connect = Callable[..., DirectConnection]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def runs(node: LabNode, words: str) -> bool:
@@ -91,14 +85,14 @@ def test_commands_of_a_mux_that_was_killed_are_cancelled_by_the_next(lab: Lab, o
     node, home = lab.node("web-1"), Path(os.environ["HOME"])
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(connection.execute, "sleep 3210")
-        wait_for(lambda: runs(node, "sleep 3210"), 20, "the command does not start")
+        eventually(lambda: runs(node, "sleep 3210"), 20, "the command does not start")
         assert "by Run Command with AWS-RunShellScript: 1 running" in run_mux({**lab.env(), "HOME": str(home)}, "status").stdout
         (mux,) = mux_processes(home)
         os.kill(mux, signal.SIGKILL)
         with pytest.raises(AnsibleConnectionFailure, match="unknown"):
             running.result(timeout=30)
     assert connection.execute("echo next") == (0, b"next\n", b"")
-    wait_for(lambda: not runs(node, "sleep 3210"), 15, "the command goes on")
+    eventually(lambda: not runs(node, "sleep 3210"), 15, "the command goes on")
     stop_mux(home, lab.env())
     assert list((home / ".ansible" / "cp").rglob("*.commands-*")) == [], "a journal is left"
 
@@ -113,7 +107,7 @@ def test_a_mux_that_is_ended_cancels_its_commands(lab: Lab, own_connect: Connect
     lab.reset_requests()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(at_once, connections, "sleep 3211")
-        wait_for(lambda: all(runs(node, "sleep 3211") for node in nodes), 20, "the commands do not start")
+        eventually(lambda: all(runs(node, "sleep 3211") for node in nodes), 20, "the commands do not start")
         (mux,) = mux_processes(home)
         if how == "stop":
             stop_mux(home, lab.env())
@@ -121,10 +115,10 @@ def test_a_mux_that_is_ended_cancels_its_commands(lab: Lab, own_connect: Connect
             os.kill(mux, signal.SIGTERM)
         assert all(isinstance(result, AnsibleConnectionFailure) for result in running.result(timeout=30))
     for node in nodes:
-        wait_for(lambda node=node: not runs(node, "sleep 3211"), 15, "a command goes on")
+        eventually(lambda node=node: not runs(node, "sleep 3211"), 15, "a command goes on")
     counts = lab.requests().counts
     assert counts["ssm:CancelCommand"] == counts["ssm:SendCommand"], "one call is for all nodes of a command"
-    wait_for(lambda: not mux_processes(home), 10, "the mux does not end")
+    eventually(lambda: not mux_processes(home), 10, "the mux does not end")
     assert list((home / ".ansible" / "cp").rglob("*.commands-*")) == []
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from tests.integration.controller import Controller, Run
 from tests.integration.modules.local import OTHER_ACCOUNT, ROLE
-from tests.integration.modules.test_instance_profile_association import CORE, eventually, make_profile, policies, profiles
+from tests.integration.modules.test_instance_profile_association import CORE, make_profile, policies, profiles
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, REGIONS = "111111111111", ["eu-central-1", "us-east-1"]

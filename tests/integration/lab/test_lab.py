@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.integration.lab.standin import in_thread, open_client
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 from tests.lab.nodes.user_namespace import remove_tree
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
-    """Wait for what another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def left_of(folder: Path) -> list[str]:

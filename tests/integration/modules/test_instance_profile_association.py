@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from ansible_collections.fleet.ssm.plugins.modules.instance_profile_association import EXAMPLES
 from tests.integration.modules.local import ROLE, Local
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, OTHER = "111111111111", "222222222222"
@@ -95,14 +95,6 @@ def profiles(lab: Lab, *nodes: LabNode) -> list[str | None]:
 
 def policies(lab: Lab, role: str, account: str = HUB) -> list[str]:
     return [entry["PolicyArn"] for entry in lab.client("iam", account=account).list_attached_role_policies(RoleName=role)["AttachedPolicies"]]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what the module does by itself."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 def by_tag(group: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.integration.modules.local import ROLE, Local
 from tests.integration.modules.test_instance_profile_association import make_profile
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, OTHER = "111111111111", "222222222222"
@@ -245,13 +245,6 @@ def test_calls_are_few(local: Local) -> None:
 
 
 # With agents that run: what they themselves suffer is what the module says.
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow

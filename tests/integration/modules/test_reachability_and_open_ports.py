@@ -15,7 +15,7 @@ import yaml
 
 from ansible_collections.fleet.ssm.plugins.modules import open_ports, reachability_info
 from tests.integration.modules.local import OTHER_ACCOUNT, ROLE, Local
-from tests.integration.modules.test_instance_profile_association import eventually
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, REGION, FAR = "111111111111", "eu-central-1", "us-east-1"

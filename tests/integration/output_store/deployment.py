@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ PLAYBOOKS = REPOSITORY / "playbooks"
 _FILES = (ROLE / "defaults" / "main.yml", ROLE / "vars" / "main.yml", PLAYBOOKS / "vars" / "output_store.yml")
 _MODULE = "fleet.ssm.account_resources"
 _ALWAYS: dict[str, Any] = {"output_store_settle_seconds": 1}
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """What a condition gives as soon as it gives something."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 class Deployment:

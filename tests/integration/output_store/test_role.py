@@ -13,8 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ansible_collections.fleet.ssm.plugins.module_utils.resources.kind import unpaired
-from tests.integration.output_store.deployment import AWAY, BUCKET, HOME, HUB, NAME, OTHER, Deployment, actions, eventually
+from tests.integration.output_store.deployment import AWAY, BUCKET, HOME, HUB, NAME, OTHER, Deployment, actions
 from tests.integration.test_policies import policy, without
+from tests.integration.waiting import eventually
 
 
 def test_check_mode_says_what_would_be_made_and_makes_nothing_and_a_second_run_changes_nothing(deployment: Deployment) -> None:

@@ -11,7 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.output_store.conftest import Receiver
-from tests.integration.output_store.deployment import BUCKET, HOME, NAME, OTHER, Deployment, actions_of, eventually
+from tests.integration.output_store.deployment import BUCKET, HOME, NAME, OTHER, Deployment, actions_of
+from tests.integration.waiting import eventually
 from tests.lab.bucket_policy import ORGANIZATION
 
 pytestmark = pytest.mark.slow
