@@ -75,6 +75,8 @@ class NodeChannel:
         self._first_output = asyncio.Event()
         self._works: dict[int, Work] = {}
         self._probed: list[Work] = []
+        self._held: dict[int, list[Work]] = {}
+        """By the request whose answer they wait for."""
         self._probe: asyncio.TimerHandle | None = None
         self._reconnecting = False
         self._missed_at: float | None = None
@@ -135,7 +137,7 @@ class NodeChannel:
     @property
     def busy(self) -> bool:
         """Whether it has work."""
-        return bool(self._works or self._probed)
+        return bool(self._works or self._probed or self._held)
 
     @property
     def missed_at(self) -> float:
@@ -172,9 +174,21 @@ class NodeChannel:
         runner = self.runner
         if self.ready is None:
             raise AssertionError
+        if failure := self._warm.foresight.failure(action):
+            work.fail(RequestError(ErrorKind.FAILED, failure))
+            return
         if isinstance(action, Exec):
-            number, way = self._warm.begin(action, able=self.ready.kind == "python")
-            work.payload = action.payload if way is Way.COLD else b""
+            begun = self._warm.begin(action, able=self.ready.kind == "python")
+            if begun is None:
+                self._held.setdefault(self._warm.foresight.awaited_by(action), []).append(work)
+                return
+            number = begun.number
+            work.payload = action.payload if begun.way is Way.COLD else b""
+            if begun.answer is not None:
+                work.sink.output(FrameType.STDOUT, begun.answer)
+                work.finish(FrameType.EXITED, returncode=0, signal=None, left_open=False)
+                self._wake.set()
+                return
         elif isinstance(action, Put):
             checksum = bytes.fromhex(action.sha256) if action.sha256 else None
             number = runner.put(action.path.encode("utf-8", "surrogateescape"), mode=action.mode, size=action.size, sha256=checksum)
@@ -292,6 +306,7 @@ class NodeChannel:
         elif isinstance(event, runner_events.Stderr):
             self._output(event.id, FrameType.STDERR, event.data)
         elif isinstance(event, runner_events.Exited):
+            self._errand_ended(event.id, event.returncode)
             if work := self._take(event.id):
                 work.finish(FrameType.EXITED, returncode=event.returncode, signal=event.signal, left_open=event.left_open)
         elif isinstance(event, runner_events.Credit):
@@ -304,6 +319,7 @@ class NodeChannel:
                 mode = event.mode if isinstance(event, runner_events.GotFile) else None
                 work.finish(FrameType.DONE, size=event.size, sha256=event.sha256.hex() if event.sha256 else None, mode=mode)
         elif isinstance(event, runner_events.Failed):
+            self._errand_ended(event.id, 1)
             fate = self._warm.failed(event)
             if work := self._take(event.id):
                 self._failed(work, event, fate)
@@ -332,12 +348,20 @@ class NodeChannel:
             return
         work.lifecycle.finished()
         missing = event.code == "ENOENT" and isinstance(action, Get)
-        message = event.message
+        message = self._warm.foresight.failure(action) or event.message
         if isinstance(action, Put | Get) and action.path not in message:
             message = f"{action.path}: {message}"
         work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, message))
 
+    def _errand_ended(self, number: int, returncode: int) -> None:
+        """Those that waited for it start, or fail as it did."""
+        if failure := self._warm.foresight.end(number, returncode):
+            self._log.warning("a command around a file transfer failed after it was taken for done: %s", failure)
+        for work in self._held.pop(number, ()):
+            self._start(work)
+
     def _output(self, number: int, kind: FrameType, data: bytes) -> None:
+        self._warm.foresight.output(number, data, error=kind is FrameType.STDERR)
         work = self._works.get(number)
         if work is None:
             self.runner.consumed(number, len(data))
@@ -397,9 +421,10 @@ class NodeChannel:
             self._is_ready.set_exception(unreachable(reason))
             self._is_ready.exception()  # it may be that nobody waits any more
         self._log.info("commands: %s", self._warm.counts_text)
-        works = [*self._works.values(), *self._probed, *undelivered]
+        works = [*self._works.values(), *self._probed, *(work for held in self._held.values() for work in held), *undelivered]
         self._works.clear()
         self._probed.clear()
+        self._held.clear()
         self._starting.clear()
         self._unconfirmed.clear()
         for work in works:

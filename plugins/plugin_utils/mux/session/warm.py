@@ -11,12 +11,14 @@ import enum
 import secrets
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ...runner.client import RunnerClient
 from ...runner.events import Failed
 from ...runner.warm.payload import Recipes, errand, split
 from ...runner.warm.requests import NOT_STARTED, UNKNOWN, WarmRequests
 from ..work import Exec
+from .foresight import Foresight
 
 _REFUSED = "refused"
 
@@ -38,6 +40,14 @@ class Way(enum.StrEnum):
     ERRAND = "errand"
 
 
+class Begun(NamedTuple):
+    """A command that was asked for."""
+
+    number: int  #: of the request
+    way: Way
+    answer: bytes | None = None  #: what it will have printed when it has succeeded, if that is certain enough not to wait for it
+
+
 class Fate(enum.Enum):
     """What a failure says about the command."""
 
@@ -54,6 +64,7 @@ class WarmNode:
         self._requests = WarmRequests(runner)
         self._recipes = warmth.recipes
         self._ways: dict[int, Way] = {}
+        self.foresight = Foresight()
         self.counts: Counter[str] = Counter({**{way.value: 0 for way in Way}, _REFUSED: 0})
         """Commands by their way; refused ones are those that were then run cold, and are counted there as well."""
 
@@ -62,26 +73,32 @@ class WarmNode:
         """The counts for people."""
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())
 
-    def begin(self, action: Exec, *, able: bool) -> tuple[int, Way]:
-        """Ask the runner for a command: the request's number, and the way.
+    def begin(self, action: Exec, *, able: bool) -> Begun | None:
+        """Ask the runner for a command; or not, if it must not start before an answer on which it builds (``foresight.awaited_by``).
 
         :param able: whether the runner is one that can do more than run commands.
         """
-        number, way = (self._begin_warm(action) if able and action.warm else None) or (self._begin_cold(action), Way.COLD)
-        self._ways[number] = way
-        self.counts[way.value] += 1
-        return number, way
+        begun = self._begin_warm(action) if able and action.warm else None
+        if begun is None:
+            if self.foresight.awaited_by(action):
+                return None
+            begun = self._begin_cold(action)
+        self._ways[begun.number] = begun.way
+        self.counts[begun.way.value] += 1
+        return begun
 
-    def _begin_cold(self, action: Exec) -> int:
-        return self._runner.exec(action.command.encode("utf-8", "surrogateescape"), tty=action.tty)
+    def _begin_cold(self, action: Exec) -> Begun:
+        return Begun(self._runner.exec(action.command.encode("utf-8", "surrogateescape"), tty=action.tty), Way.COLD)
 
-    def _begin_warm(self, action: Exec) -> tuple[int, Way] | None:
+    def _begin_warm(self, action: Exec) -> Begun | None:
         if action.payload:
             job = split(action.command, action.payload, self._recipes)
             if job is not None and self._requests.worthwhile(job, action.secret):
-                return self._requests.submit(job, secret=action.secret, tty=action.tty), Way.WARM
+                after = self.foresight.awaited_by(action)
+                return Begun(self._requests.submit(job, secret=action.secret, tty=action.tty, after=after), Way.WARM)
         elif not action.takes_input and not action.tty and (found := errand(action.command)) is not None:
-            return self._requests.errand(action.command, found), Way.ERRAND
+            number = self._requests.errand(action.command, found)
+            return Begun(number, Way.ERRAND, self.foresight.begin(number, found))
         return None
 
     def ended(self, number: int) -> None:

@@ -9,6 +9,9 @@ at the first surprise (an error, an unknown kind of file) the command itself is 
 
 if "runner" not in globals():  # else on the node, where this is part of the runner
     from ..node import EXIT, EXTENSION, STDOUT, Exec, os, runner, struct, unpack
+    from .keeper import keeper
+
+import pwd
 
 ERRAND = EXTENSION + 1
 
@@ -22,6 +25,7 @@ def run_errand(number, payload):
     try:
         output = ERRANDS[what](*arguments)
     except OSError:
+        keeper.unforeseen.add(number)
         runner.begin(Exec, number, request)
         return
     runner.last = number
@@ -30,13 +34,21 @@ def run_errand(number, payload):
     runner.out.add(EXIT, number, struct.pack("!iQQQB", 0, len(output), 0, 0, False))
 
 
+def home_of(user):
+    """echo ~USER"""
+    try:
+        home = os.fsencode(pwd.getpwnam(os.fsdecode(user)).pw_dir) if user else runner.environment[b"HOME"]
+    except KeyError:
+        raise OSError("no such user") from None
+    if not home.startswith(b"/") or home.endswith(b"/") or b"\\" in home:
+        raise OSError("shells differ in what they make of it")
+    return home + b"\n"
+
+
 def make_temporary(base, name):
     """( umask 77 && mkdir -p BASE && mkdir BASE/NAME && echo NAME=BASE/NAME )"""
-    home = runner.environment[b"HOME"]
     if base.startswith(b"~"):
-        if not home.startswith(b"/") or home.endswith(b"/") or b"\\" in home:
-            raise OSError("shells differ in what they make of it")
-        base = home + base[1:]
+        base = home_of(b"")[:-1] + base[1:]
     path = base + b"/" + name
     umask = os.umask(0o77)
     try:
@@ -69,7 +81,7 @@ def remove_temporary(path):
     return b""
 
 
-ERRANDS = {b"mkdtemp": make_temporary, b"chmod": change_mode, b"remove": remove_temporary}
+ERRANDS = {b"home": home_of, b"mkdtemp": make_temporary, b"chmod": change_mode, b"remove": remove_temporary}
 
 if runner:
     runner.handlers[ERRAND] = run_errand

@@ -8,7 +8,8 @@ Loaded into the runner (``RunnerClient.load``), whose names it shares, with the 
 of request, WARM: a module payload for an interpreter that is kept. The answers are those of EXEC, and FAILED with
 
 * EAGAIN, EBUSY, ENOTSUP: nothing was started, the same must be run as an ordinary command. Parts that were sent may be forgotten
-  (EAGAIN), or this job came at a bad time (EBUSY), or no job of its kind can be run here (ENOTSUP);
+  (EAGAIN), or this job came at a bad time (EBUSY), also since the errand before it did not go as usual, or no job of its kind can be
+  run here (ENOTSUP);
 * EOWNERDEAD: the zygote died, and whether and how far the module ran is not known.
 
 The first request for an interpreter starts it with ansible-core's own command. Until the zygote reports, this is an ordinary
@@ -72,6 +73,7 @@ class Keeper(Job):
         Job.__init__(self, runner, 0)
         self.parts, self.size = {}, 0  # by hash
         self.zygotes, self.unfit = {}, set()  # by key
+        self.unforeseen = set()  # errands that did not go as usual
         runner.jobs[0] = self
         runner.handlers[WARM] = lambda number, payload: runner.begin(Warm, number, payload)
         self.tidy()
@@ -317,8 +319,10 @@ class Warm(Exec):
     def __init__(self, runner, number, payload):
         if not hasattr(os, "memfd_create"):
             raise Refused("ENOTSUP", "this system has no memfd_create")
-        (request, key, self.own), parts = unpack(payload, 3)
+        (request, key, self.own, after), parts = unpack(payload, 4)
         keeper.learn(fields(parts))
+        if struct.unpack("!I", after)[0] in keeper.unforeseen:
+            raise Refused("EBUSY", "what it builds on may not be there")
         (self.recipe, _time, self.success), _rest = unpack(self.own, 3)
         self.key, self.zygote, self.held, self.again, self.pid, self.complete = key, None, None, True, 0, False
         Exec.__init__(self, runner, number, request)

@@ -267,6 +267,7 @@ def _is_string_literal(text: str) -> bool:
 
 # Errands.
 
+_HOME = re.compile(r"echo ~(?P<user>[a-z_][a-z0-9_-]*)?", re.ASCII)
 _TEMPORARY: Final = r"ansible-tmp-[\d.]+-\d+-\d+"
 _FOLDER: Final = r"~?(?:/[\w.+-]+)+"
 _MKDTEMP = re.compile(
@@ -282,18 +283,20 @@ _CHMOD = re.compile(r"chmod u\+rwx(?P<paths>(?: /[\w@%+=:,./-]*)+)", re.ASCII)
 class Errand:
     """A command around a file transfer, in words that need no shell. The node runs the command itself if anything is unusual."""
 
-    what: Literal["mkdtemp", "chmod", "remove"]
+    what: Literal["home", "mkdtemp", "chmod", "remove"]
     arguments: tuple[str, ...]
-    """mkdtemp: the folder it is in, its name; chmod (u+rwx): paths; remove: the path."""
+    """home: the user, or nothing for the session's own; mkdtemp: the folder it is in, its name; chmod (u+rwx): paths; remove: the path."""
 
 
 def errand(command: str) -> Errand | None:
-    """Which of ansible-core's temporary-directory commands, for the session's own user, this is."""
+    """Which of ansible-core's commands around temporary directories, for the session's own user, this is."""
     outer = _SHELL.fullmatch(command)
     script = _unquote(outer["script"]) if outer and outer["shell"] == "/bin/sh" else None
     if script is None:
         return None
     script = script.removesuffix(_PAUSE)
+    if match := _HOME.fullmatch(script):
+        return Errand("home", (match["user"] or "",))
     if match := _MKDTEMP.fullmatch(script):
         return Errand("mkdtemp", (match["base"], match["name"]))
     if match := _REMOVE.fullmatch(script):

@@ -65,17 +65,19 @@ class WarmRequests:
         tty: bool = False,
         env: Mapping[str, str] | None = None,
         cwd: str | bytes | None = None,
+        after: int = 0,
     ) -> int:
         """Run a job. The request's events are those of ``RunnerClient.exec``, or ``Failed`` with a code of this file.
 
         stdin is for the password alone: ``stdin_eof`` follows when become has accepted it, or at once if none will be asked for. Jobs
         share an interpreter only if they have the same `secret`: give something that stands for the become password (never itself).
+        `after` is an errand without whose usual result the job must not start.
         """
         request = self._exec(job.command, tty, env, cwd)
         fresh = [part for name, part in job.recipe.blobs.items() if name not in self._known]
         self._known.update(job.recipe.blobs)
         key = self._key(job, secret)
-        id_ = self._client.extension(_WARM, fields([request, key, job.encode()]) + fields(fresh))
+        id_ = self._client.extension(_WARM, fields([request, key, job.encode(), struct.pack("!I", after)]) + fields(fresh))
         self._keys[id_] = key
         return id_
 

@@ -70,11 +70,11 @@ def test_way(action: Exec, able: bool, way: Way) -> None:
 
 def test_what_can_never_be_kept_is_tried_once_for_each_password() -> None:
     of = node()
-    number, way = of.begin(module(secret=b"one"), able=True)
+    number, way, _answer = of.begin(module(secret=b"one"), able=True)
     assert way is Way.WARM
     assert of.failed(Failed(number, "ENOTSUP", "")) is Fate.NOT_STARTED
-    assert of.begin(module(secret=b"one"), able=True)[1] is Way.COLD
-    assert of.begin(module(secret=b"other"), able=True)[1] is Way.WARM
+    assert of.begin(module(secret=b"one"), able=True).way is Way.COLD
+    assert of.begin(module(secret=b"other"), able=True).way is Way.WARM
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_what_can_never_be_kept_is_tried_once_for_each_password() -> None:
 def test_fate(code: str, fate: Fate) -> None:
     of = node()
     for action, expected in ((module(), fate), (module(warm=False), Fate.FAILED), (Exec(REMOVE, False, False, warm=True), Fate.FAILED)):
-        number, _way = of.begin(action, able=True)
+        number = of.begin(action, able=True).number
         assert of.failed(Failed(number, code, "")) is expected
-    number, _way = of.begin(module(), able=True)
+    number = of.begin(module(), able=True).number
     of.ended(number)
     assert of.failed(Failed(number, code, "")) is Fate.FAILED
 

@@ -71,6 +71,9 @@ def rules() -> None:
 needs_setfacl = pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs setfacl")
 
 CASES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "the session's user": (shell("expand_user", "~"), lambda: None),
+    "a user": (shell("expand_user", "~daemon"), lambda: None),
+    "no user": (shell("expand_user", "~nobodyofthatname"), lambda: None),
     "folder is missing": (mkdtemp(f"{PLACE}/a/b/.ansible/tmp"), lambda: None),
     "folder is there": (mkdtemp(f"{PLACE}/base"), lambda: folder("base")),
     "home": (mkdtemp("~/.ansible/tmp"), lambda: HOME.exists() and HOME.rmdir()),
@@ -160,6 +163,8 @@ def test_no_process_is_needed(node: WarmNode) -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        shell("expand_user", "~a b"),
+        shell("expand_user", "~/x"),
         mkdtemp("$HOME/tmp"),
         mkdtemp("~root/tmp"),
         mkdtemp("/tmp/with space"),
