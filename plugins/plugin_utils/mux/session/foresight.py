@@ -93,8 +93,8 @@ class Foresight:
                 _remember(self._made, path, None)
         return failure if under_way.foreseen else ""
 
-    def awaited_by(self, action: Exec) -> int:
-        """The request without whose foreseen answer this command must not start, as it works in a directory that may not be there; 0 if there is none."""
+    def awaited_by(self, action: Action) -> int:
+        """The request without whose foreseen answer an action comes to nothing, as it is about a directory that may not be there; 0 if there is none."""
         return next((number for number, under_way in self._under_way.items() if under_way.foreseen and _makes_place_for(under_way.errand, action)), 0)
 
     def failure(self, action: Action) -> str:

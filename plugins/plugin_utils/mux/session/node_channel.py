@@ -75,8 +75,8 @@ class NodeChannel:
         self._first_output = asyncio.Event()
         self._works: dict[int, Work] = {}
         self._probed: list[Work] = []
-        self._held: dict[int, list[Work]] = {}
-        """By the request whose answer they wait for."""
+        self._held: dict[int, list[tuple[Work, Callable[[], None]]]] = {}
+        """By the request whose answer they wait for: works, and what is then to be done with them."""
         self._probe: asyncio.TimerHandle | None = None
         self._reconnecting = False
         self._missed_at: float | None = None
@@ -180,7 +180,7 @@ class NodeChannel:
         if isinstance(action, Exec):
             begun = self._warm.begin(action, able=self.ready.kind == "python")
             if begun is None:
-                self._held.setdefault(self._warm.foresight.awaited_by(action), []).append(work)
+                self._hold(work, lambda: self._start(work))
                 return
             number = begun.number
             work.payload = action.payload if begun.way is Way.COLD else b""
@@ -322,7 +322,10 @@ class NodeChannel:
             self._errand_ended(event.id, 1)
             fate = self._warm.failed(event)
             if work := self._take(event.id):
-                self._failed(work, event, fate)
+                if self._warm.foresight.awaited_by(work.action):
+                    self._hold(work, lambda: self._failed(work, event, fate))
+                else:
+                    self._failed(work, event, fate)
         elif isinstance(event, runner_events.Pong):
             self._answered()
         elif isinstance(event, runner_events.Ready):
@@ -353,12 +356,16 @@ class NodeChannel:
             message = f"{action.path}: {message}"
         work.fail(RequestError(ErrorKind.NOT_FOUND if missing else ErrorKind.FAILED, message))
 
+    def _hold(self, work: Work, then: Callable[[], None]) -> None:
+        """It builds on a directory of which is not known whether it is there."""
+        self._held.setdefault(self._warm.foresight.awaited_by(work.action), []).append((work, then))
+
     def _errand_ended(self, number: int, returncode: int) -> None:
-        """Those that waited for it start, or fail as it did."""
+        """Go on with what was held for it."""
         if failure := self._warm.foresight.end(number, returncode):
             self._log.warning("a command around a file transfer failed after it was taken for done: %s", failure)
-        for work in self._held.pop(number, ()):
-            self._start(work)
+        for _work, then in self._held.pop(number, ()):
+            then()
 
     def _output(self, number: int, kind: FrameType, data: bytes) -> None:
         self._warm.foresight.output(number, data, error=kind is FrameType.STDERR)
@@ -421,7 +428,7 @@ class NodeChannel:
             self._is_ready.set_exception(unreachable(reason))
             self._is_ready.exception()  # it may be that nobody waits any more
         self._log.info("commands: %s", self._warm.counts_text)
-        works = [*self._works.values(), *self._probed, *(work for held in self._held.values() for work in held), *undelivered]
+        works = [*self._works.values(), *self._probed, *(work for held in self._held.values() for work, _then in held), *undelivered]
         self._works.clear()
         self._probed.clear()
         self._held.clear()
