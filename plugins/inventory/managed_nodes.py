@@ -248,7 +248,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection
 from ansible_collections.fleet.ssm.plugins.module_utils.garbage import collection_paused
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
 from ansible_collections.fleet.ssm.plugins.module_utils.organization import Accounts, read_scope
-from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.constructing import Constructed
+from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.constructing import Constructed, join
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.estate import read_estate
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostnames import Preference, parse_hostnames, safe, unique_names
 from ansible_collections.fleet.ssm.plugins.plugin_utils.inventory.hostvars import check_affixes, connection_variables, host_variables, variable_names
@@ -430,24 +430,26 @@ class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
         own_alone = not compose and self.read_own_alone(groups, keyed_groups)
         variables = [as_data(host_variables(node, fields)) for _number, node in found.nodes]
         names = self._names([node for _number, node in found.nodes], variables, preferences)
+        hosts = self.inventory.hosts
+        seen_before = [name in hosts for name in names]  # by other sources
+        for name in names:
+            self.inventory.add_host(name)
+        join(self.inventory.groups[GROUP], [hosts[name] for name in names])
         names_are_checked = False
-        hosts, add_host = self.inventory.hosts, self.inventory.add_host
-        for (number, node), name, facts in zip(found.nodes, names, variables, strict=True):
-            other_sources = name in hosts
-            add_host(name, group=GROUP)
+        for (number, node), name, facts, other_sources in zip(found.nodes, names, variables, seen_before, strict=True):
             host = hosts[name]
-            if with_connection and node["managed"]:
-                facts = {**facts, **as_data(connection_variables(node, found.accounts[number]))}
+            connection = as_data(connection_variables(node, found.accounts[number])) if with_connection and node["managed"] else {}
             if names_are_checked and not other_sources:
                 # What Ansible does to each of 400,000 variables takes seconds: it looks at the name, which is the same for all
                 # hosts, and for templates in the value, which are none; and it merges it with what others say.
                 host.vars.update(facts)
+                host.vars.update(connection)
             else:
-                for key, value in facts.items():
+                for key, value in (*facts.items(), *connection.items()):
                     self.inventory.set_variable(name, key, value)
                 names_are_checked = True
             if other_sources or not own_alone:
-                facts = combine_vars(facts, host.get_vars())  # inventory_hostname, and what other sources say of the host
+                facts = combine_vars(facts, host.get_vars())  # how it is reached, inventory_hostname, and what other sources say of the host
             if compose:
                 self._set_composite_vars(compose, facts, name, strict=strict)
                 facts = combine_vars(facts, host.get_vars())
@@ -456,6 +458,7 @@ class InventoryModule(BaseInventoryPlugin, Constructed, Cacheable):
                 self._add_host_to_composed_groups(groups, facts, name, strict=strict, fetch_hostvars=False)
             if keyed_groups:
                 self._add_host_to_keyed_groups(keyed_groups, facts, name, strict=strict, fetch_hostvars=by_groups)
+        self.join_groups()
 
     def _names(self, nodes: Sequence[Node], variables: Sequence[Mapping[str, Any]], preferences: Sequence[Preference]) -> list[str]:
         wanted = [self._name(node, facts, preferences) for node, facts in zip(nodes, variables, strict=True)]

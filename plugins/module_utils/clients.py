@@ -3,30 +3,33 @@
 """botocore clients for many accounts and regions, made cheaply.
 
 amazon.aws makes one boto3 session a client, which is right for one client and costs 8 MB and a model's parse for each of
-hundreds. Here one session serves a base identity, all share one loader, and what that loads is cut down to what is asked for:
-parsing DescribeInstances is most of an inventory's time, and it costs as much as there are members in the model.
+hundreds. Here one session serves a base identity, all share one loader, and what that loads is cut down to what is asked for: making a
+client and parsing an answer cost as much as there is in the model.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .accounts import INVENTORY_FILE, Account, BaseIdentity
 from .network import Network
+from .pages import read_information, read_instances
 from .problems import CollectError, explain
+from .service_models import lean_loader
+
+if TYPE_CHECKING:
+    from botocore.loaders import Loader
 
 try:
     import botocore.config
     import botocore.exceptions
     import botocore.session
-    from botocore.loaders import Loader
 except ImportError:  # the plugin that needs this says so with a remedy
-    Loader = object
+    pass
 
 _OPERATIONS: Mapping[str, frozenset[str]] = {
     "ec2": frozenset(
@@ -91,55 +94,13 @@ _CONNECT_PATIENCE = 3.0
 _TIMEOUT_ATTEMPTS = 2
 
 
-class _LeanLoader(Loader):  # type: ignore[misc]
-    """Loads service models without the operations and members that nobody here reads.
-
-    :param more: members of EC2's instances that the caller reads beyond `_MEMBERS`.
-    """
-
-    def __init__(self, more: frozenset[str]) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-        self._more = more
-        self._unread: re.Pattern[bytes] | None = None
-
-    def shorten(self, response_dict: dict[str, Any], **_unused: Any) -> None:
-        """Take out of an answer with instances what nobody here reads, such as network interfaces; a handler of botocore's event `before-parse`.
-
-        That is more than half of the text, and parsing it costs a third of the time. EC2's elements have no attributes, and none of these
-        names stands within an element that is read.
-        """
-        with self._lock:
-            if self._unread is None:
-                shapes, read = super().load_service_model("ec2", "service-2")["shapes"], _MEMBERS["ec2"]["Instance"] | self._more
-                names = (
-                    member.get("locationName", name)
-                    for name, member in shapes["Instance"]["members"].items()
-                    if name not in read and shapes[member["shape"]]["type"] in ("list", "structure")
-                )
-                self._unread = re.compile(rf"<({'|'.join(map(re.escape, names))})>.*?</\1>".encode(), re.DOTALL)
-        response_dict["body"] = self._unread.sub(b"", response_dict["body"])
-
-    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-        with self._lock:  # sessions of several identities load at once, and one parse is enough for all
-            model = super().load_service_model(service_name, type_name, api_version)
-        operations = _OPERATIONS.get(service_name)
-        if type_name != "service-2" or operations is None:
-            return model
-        shapes = dict(model["shapes"])
-        for name, members in _MEMBERS.get(service_name, {}).items():
-            shape, wanted = shapes[name], members | self._more if name == "Instance" else members
-            shapes[name] = {**shape, "members": {key: value for key, value in shape["members"].items() if key in wanted}}
-        return {**model, "operations": {name: model["operations"][name] for name in operations}, "shapes": shapes}
-
-
 class _Sessions:
     """The two botocore sessions of one base identity, and its lock: one may be used by one thread at a time, its clients by all.
 
     The lock is this identity's own, since resolving credentials may take seconds (`credential_process`, SSO).
     """
 
-    def __init__(self, identity: BaseIdentity, loader: _LeanLoader, config: botocore.config.Config, data_config: botocore.config.Config) -> None:
+    def __init__(self, identity: BaseIdentity, loader: Loader, config: botocore.config.Config, data_config: botocore.config.Config) -> None:
         self._lock = threading.RLock()
         #: Resolves credentials, and calls STS: an ordinary session, since credential providers expect real timestamps.
         self.credentials = self._session(identity, config)
@@ -147,7 +108,8 @@ class _Sessions:
             self.credentials.set_credentials(identity.access_key, identity.secret_key, identity.session_token)
         self.data = self._session(identity, data_config)
         self.data.register_component("data_loader", loader)
-        self.data.register("before-parse.ec2.DescribeInstances", loader.shorten)
+        self.data.register("before-parse.ec2.DescribeInstances", read_instances)
+        self.data.register("before-parse.ssm.DescribeInstanceInformation", read_information)
         # Times go into host variables as text; making datetime objects of them is a third of the parse.
         self.data.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda value: value)
 
@@ -378,7 +340,8 @@ class ClientPool:
             }
         )
         self._data_config = self._config if retries else self._config.merge(botocore.config.Config(retries={"total_max_attempts": 1, "mode": "standard"}))
-        self._loader = _LeanLoader(details)
+        ec2 = {**_MEMBERS["ec2"], "Instance": _MEMBERS["ec2"]["Instance"] | details}
+        self._loader = lean_loader(_OPERATIONS, {**_MEMBERS, "ec2": ec2})
         self._sessions: dict[BaseIdentity, _Sessions] = {}
 
     def sessions(self, identity: BaseIdentity) -> _Sessions:

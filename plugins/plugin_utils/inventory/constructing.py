@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from ansible.plugins.inventory import Constructable
@@ -15,14 +17,15 @@ from .expressions import NotPlainError, look_up, paths_read, plain_path, signatu
 
 
 class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no types
-    """For an inventory plugin that calls `begin` before its first host."""
+    """For an inventory plugin that calls `begin` before its first host, and `join_groups` after its last one."""
 
     inventory: Any
     _extra: Mapping[str, Any]  # extra variables, if they are to be used
     _plain_roots: set[str]
     _evaluated: dict[Hashable, Any]
     _keyed_paths: dict[int, tuple[str, ...] | None]  # by the number of the entry
-    _joined: dict[Hashable, list[Any]]  # groups
+    _joined: dict[Hashable, list[Any]]  # the groups of hosts with the same values
+    _members: defaultdict[Any, list[Any]]  # by group, hosts that are to join it
 
     def begin(self, own: Iterable[str], compose: Mapping[str, Any] | None, extra: Mapping[str, Any]) -> None:
         """Forget what was evaluated.
@@ -37,6 +40,7 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
         self._evaluated = {}
         self._keyed_paths = {}
         self._joined = {}
+        self._members = defaultdict(list)
 
     def read_own_alone(self, groups: Mapping[str, Any] | None, keyed_groups: Iterable[Any] | None) -> bool:
         """Whether all expressions of these options read nothing but variables that the plugin itself sets."""
@@ -66,37 +70,39 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
         """As inherited, group by group, and without evaluating a condition again for the same values."""
         for group, condition in (groups or {}).items():
             key = self._memo(condition, variables, group)
-            name = self._sanitize_group_name(group)
-            if key in self._evaluated:
-                if self._evaluated[key]:
-                    self.inventory.add_child(name, host)
-                continue
-            before = self._is_member(host, name)
-            super()._add_host_to_composed_groups({group: condition}, variables, host, strict=strict, fetch_hostvars=fetch_hostvars)
-            if key and not before:
-                self._evaluated[key] = self._is_member(host, name)
+            self._join_as_recorded(key, host, partial(super()._add_host_to_composed_groups, {group: condition}, variables, host, strict, fetch_hostvars))
 
     def _add_host_to_keyed_groups(self, keys: Any, variables: Any, host: str, strict: bool = False, fetch_hostvars: bool = True) -> None:
         """As inherited, entry by entry; hosts with the same values join the groups that the first of them has joined."""
         if fetch_hostvars or not isinstance(keys, list):
+            self.join_groups()
             super()._add_host_to_keyed_groups(keys, variables, host, strict=strict, fetch_hostvars=fetch_hostvars)
             return
         for number, entry in enumerate(keys):
             key = self._keyed_memo(number, entry, variables)
-            joined = self._joined.get(key) if key is not None else None
-            if joined is not None:
-                member = self.inventory.hosts[host]
-                for group in joined:
-                    group.add_host(member)
-                continue
+            self._join_as_recorded(key, host, partial(super()._add_host_to_keyed_groups, [entry], variables, host, strict, False))
+
+    def join_groups(self) -> None:
+        """Let all hosts join the groups that were found for them."""
+        for group, members in self._members.items():
+            join(group, members)
+        self._members.clear()
+
+    def _join_as_recorded(self, key: Hashable | None, host: str, construct: Callable[[], None]) -> None:
+        """Note of which groups a host is: of those that it would join by `construct`, if these are not known yet."""
+        groups = self._joined.get(key) if key is not None else None
+        if groups is None:
             inventory = self.inventory
             self.inventory = recorder = _Recorder(inventory)
             try:
-                super()._add_host_to_keyed_groups([entry], variables, host, strict=strict, fetch_hostvars=False)
+                construct()
             finally:
                 self.inventory = inventory
+            groups = [inventory.groups[group] for group in recorder.groups]
             if key is not None:
-                self._joined[key] = [inventory.groups[group] for group in recorder.groups]
+                self._joined[key] = groups
+        for group in groups:
+            self._members[group].append(self.inventory.hosts[host])
 
     def _keyed_memo(self, number: int, entry: Any, variables: Mapping[str, Any]) -> Hashable | None:
         """Equal for hosts that the entry puts into the same groups; None if that is not known."""
@@ -128,8 +134,16 @@ class Constructed(Constructable):  # type: ignore[misc]  # Ansible ships no type
         seen = (signature(paths, variables), signature(paths, self._extra))
         return None if None in seen else (*of, expression, *seen)
 
-    def _is_member(self, host: str, group: str) -> bool:
-        return any(found.name == group for found in self.inventory.get_host(host).groups)
+
+def join(group: Any, hosts: Iterable[Any]) -> None:
+    """What `Group.add_host` does for each of the hosts, with what is the same for all of them done once."""
+    names, groups = group.host_names, (*group.get_ancestors(), group)
+    for host in hosts:
+        if host.name not in names:
+            names.add(host.name)
+            group.hosts.append(host)
+            host.groups.extend([each for each in groups if each not in host.groups])
+    group.clear_hosts_cache()
 
 
 def _has_template(entry: Mapping[str, Any]) -> bool:
@@ -138,16 +152,21 @@ def _has_template(entry: Mapping[str, Any]) -> bool:
 
 
 class _Recorder:
-    """Stands for the inventory data while a host joins groups, and notes which."""
+    """Stands for the inventory data while a host's groups are found, and notes them."""
 
     def __init__(self, inventory: Any) -> None:
         self._inventory = inventory
         self.groups: list[str] = []
 
-    def add_host(self, host: str, group: str | None = None, **options: Any) -> Any:
-        if group is not None:
-            self.groups.append(group)
-        return self._inventory.add_host(host, group, **options)
+    def add_host(self, host: str, group: str) -> str:
+        self.groups.append(group)
+        return host
+
+    def add_child(self, group: str, child: str) -> Any:
+        if child in self._inventory.groups:
+            return self._inventory.add_child(group, child)
+        self.groups.append(group)
+        return True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inventory, name)

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a call is not tried again (botocore's own decision comes beside it), and what of an answer is not parsed."""
+"""When a call is not tried again (botocore's own decision comes beside it)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.module_utils.clients import _give_up_connecting, _LeanLoader
+from ansible_collections.fleet.ssm.plugins.module_utils.clients import _give_up_connecting
 
 REFUSED = botocore.exceptions.EndpointConnectionError(endpoint_url="https://x")
 SILENT = botocore.exceptions.ConnectTimeoutError(endpoint_url="https://x")
@@ -38,19 +38,3 @@ def attempts(*errors: Exception | None) -> int:
 )
 def test_attempts(outcomes: list[Exception | None], made: int) -> None:
     assert attempts(*outcomes) == made
-
-
-INSTANCE = (
-    b"<item><instanceId>i-1</instanceId><networkInterfaceSet><item><groupSet><item><groupId>sg-2</groupId></item></groupSet></item></networkInterfaceSet>"
-    b"%b<groupSet><item><groupId>sg-1</groupId></item></groupSet><blockDeviceMapping/><tagSet><item><key>Name</key>"
-    b"<value>&lt;networkInterfaceSet&gt;</value></item></tagSet></item>"
-)
-
-
-@pytest.mark.parametrize(("more", "kept"), [(frozenset(), False), (frozenset({"MetadataOptions"}), True)])
-def test_what_nobody_reads_of_instances_is_not_parsed(more: frozenset[str], kept: bool) -> None:
-    options = b"<metadataOptions>\n<httpTokens>required</httpTokens>\n</metadataOptions>"
-    response = {"body": (INSTANCE % options) * 2}
-    _LeanLoader(more).shorten(response)
-    network = b"<networkInterfaceSet><item><groupSet><item><groupId>sg-2</groupId></item></groupSet></item></networkInterfaceSet>"
-    assert response["body"] == (INSTANCE % (options if kept else b"")).replace(network, b"") * 2

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ....module_utils.service_models import lean_loader
 
 if TYPE_CHECKING:
     import botocore.loaders
@@ -29,40 +30,8 @@ OPERATIONS = {
 
 @functools.cache
 def shared_loader() -> botocore.loaders.Loader:
-    """One loader for all clients, whose service models hold only the operations in use (whole ones cost 10 MB and more)."""
-    import botocore.loaders
-
-    class Loader(botocore.loaders.Loader):  # type: ignore[misc]
-        @botocore.loaders.instance_cache  # type: ignore[untyped-decorator]
-        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            kept = OPERATIONS.get(service_name)
-            if type_name != "service-2" or kept is None:
-                return super().load_service_model(service_name, type_name, api_version)
-            # By a loader of its own, as a loader keeps what it has read.
-            model = dict(botocore.loaders.Loader().load_service_model(service_name, type_name, api_version))
-            model["operations"] = {name: value for name, value in model["operations"].items() if name in kept}
-            model["shapes"] = _shapes_of(model)
-            return model
-
-    return Loader()
-
-
-def _shapes_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The shapes that the model's operations refer to, directly or not."""
-    shapes = model["shapes"]
-    found: dict[str, Any] = {}
-    waiting: list[Any] = list(model["operations"].values())
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Mapping):
-            name = item.get("shape")
-            if isinstance(name, str) and name in shapes and name not in found:
-                found[name] = shapes[name]
-                waiting.append(shapes[name])
-            waiting.extend(item.values())
-        elif isinstance(item, list):
-            waiting.extend(item)
-    return found
+    """One loader for all clients."""
+    return lean_loader(OPERATIONS)
 
 
 def preload() -> None:
