@@ -14,7 +14,7 @@ from .health.evidence import NOTHING, Evidence
 from .nodes import Node, is_hybrid
 
 FIRST_PAUSE = 2.0
-LONGEST_PAUSE = 15.0
+LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True)

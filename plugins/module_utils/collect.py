@@ -76,14 +76,28 @@ def collect(accounts: Sequence[Account], selection: Selection, pool: ClientPool,
 
     with collection_paused():
         _run_all([partial(open_account, order, account) for order, account in enumerate(accounts)], max_workers, result.errors)
-    for region in sorted(regions, key=lambda item: (item.order, item.name)):
+    _join_all(sorted(regions, key=lambda item: (item.order, item.name)), result)
+    return result
+
+
+def collect_at(places: Iterable[Place], selection: Selection, *, max_workers: int) -> Collected:
+    """The same of places that were asked before, in their order and with the clients that they have: no account is opened anew."""
+    regions = [_Region(order, place.clients, place.region, selection) for order, place in enumerate(places)]
+    result = Collected()
+    with collection_paused():
+        _run_all([partial(region.run, job) for region in regions for job in region.first_jobs()], max_workers, result.errors)
+    _join_all(regions, result)
+    return result
+
+
+def _join_all(regions: Iterable[_Region], result: Collected) -> None:
+    for region in regions:
         if region.error:
             continue
         try:
             result.places.append(region.answered())
         except CollectError as error:
             result.errors.append(error)
-    return result
 
 
 def _run_all(jobs: Iterable[Job], max_workers: int, errors: list[CollectError]) -> None:

@@ -87,7 +87,7 @@ class Selection:
     @property
     def narrow(self) -> bool:
         """Whether EC2 will name fewer instances than there are, so that asking SSM by id saves calls."""
-        return bool(self.include)
+        return bool(self.include) and all(entry.conditions for entry in self.include)
 
     def ssm_filters(self) -> list[dict[str, Any]]:
         """The `Filters` of DescribeInstanceInformation.
@@ -129,7 +129,7 @@ PLATFORMS: Mapping[str, str] = {"linux": "Linux", "windows": "Windows", "macos":
 
 
 def parse_filters(value: Any, option: str) -> tuple[Ec2Filter, ...]:
-    """Read a mapping, or a list of mappings, of filter names to a value or a list of values.
+    """Read a mapping, or a list of mappings, of filter names to a value or a list of values. `instance-id: "*"` is how all are meant: no condition.
 
     :raises OptionError: if it has another shape; empty mappings are refused because they would match everything.
     """
@@ -138,7 +138,8 @@ def parse_filters(value: Any, option: str) -> tuple[Ec2Filter, ...]:
     for entry in entries:
         if not isinstance(entry, Mapping) or not entry:
             raise OptionError(f"'{option}' must hold mappings such as {{'tag:Role': 'web'}}, not {entry!r}.")
-        result.append(Ec2Filter(tuple((str(name), _strings(values, f"{option}: {name}")) for name, values in entry.items())))
+        conditions = ((str(name), _strings(values, f"{option}: {name}")) for name, values in entry.items())
+        result.append(Ec2Filter(tuple((name, values) for name, values in conditions if name != "instance-id" or "*" not in values)))
     return tuple(result)
 
 

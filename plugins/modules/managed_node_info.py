@@ -204,8 +204,8 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.awaited import judge, pauses
-from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
+from ansible_collections.fleet.ssm.plugins.module_utils.awaited import Waiting, judge, pauses
+from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect, collect_at
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, gather
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
@@ -272,6 +272,18 @@ def main() -> NoReturn:
             module.fail_json(msg="\n".join(problems), nodes=[node for _account, node in found.nodes], errors=problems)
         return found
 
+    def look_again(found: Collected, waiting: Waiting) -> Collected:
+        """A look at the places where nodes are late; everywhere, if those awaited may be anywhere or a place did not answer."""
+        late = {node["instance_id"] for node in waiting.late}
+        stale = [answered for answered in found.places if any(node["instance_id"] in late for node in answered.nodes)]
+        known = {node["instance_id"] for answered in stale for node in answered.nodes}
+        if late and late <= known and not params["wait_count"] and not found.errors:
+            newer = collect_at([answered.place for answered in stale], selection, max_workers=max(1, params["max_workers"]))
+            if not newer.errors:  # such as credentials that have expired
+                answers = iter(newer.places)
+                return Collected([next(answers) if answered in stale else answered for answered in found.places])
+        return look()
+
     deadline = time.monotonic() + params["wait_timeout"]
     found = look()
     result: dict[str, Any] = {}
@@ -282,7 +294,7 @@ def main() -> NoReturn:
             if waiting.enough(params["wait_count"]) or left <= 0:
                 break
             time.sleep(min(pause, left))
-            found = look()
+            found = look_again(found, waiting)
         if waiting.late:  # only now, since it costs calls
             evidence = gather(found, max_workers=max(1, params["max_workers"])).evidence
             waiting = judge((node for _account, node in found.nodes), params["instance_ids"], evidence, now=time.time())

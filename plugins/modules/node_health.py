@@ -14,7 +14,8 @@ description:
   - Says of EC2 instances and hybrid nodes (C(mi-*)) whether Systems Manager has them online, with an old agent, lost, or never heard of them.
   - For each that is not online it names the causes that speak for themselves, the likeliest first, each with a remedy. If none does, it names the usual ones.
   - It looks from outside, at what AWS tells. It changes nothing, and runs nothing on nodes.
-  - A fleet in which all is well costs no more calls than a listing of its nodes; a region with ill nodes some six more, and each role of theirs two.
+  - A fleet in which all is well costs no more calls than a listing of its nodes; a region with ill nodes some six more, and each role of theirs two,
+    unless O(evidence=false).
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -56,6 +57,11 @@ options:
     description: Whether RV(nodes) has only nodes with causes. RV(counts) counts all.
     type: bool
     default: false
+  evidence:
+    description:
+      - Whether to ask AWS for more about nodes that are not online. Without, RV(nodes[].causes) has what the listing shows, and the usual causes.
+    type: bool
+    default: true
   console:
     description:
       - Whether to read the console output of instances that are not online, one call each. It helps where an image sends the agent's log there.
@@ -203,7 +209,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.collect import collect
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.health.diagnosis import Status, diagnose, status_of
 from ansible_collections.fleet.ssm.plugins.module_utils.health.evidence import NOTHING, Evidence
-from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, gather
+from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, Gathered, gather
 from ansible_collections.fleet.ssm.plugins.module_utils.health.observe import observe
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
@@ -246,6 +252,7 @@ def main() -> NoReturn:
             "hybrid": {"type": "bool", "default": True},
             "minimum_agent_version": {"type": "str"},
             "problems_only": {"type": "bool", "default": False},
+            "evidence": {"type": "bool", "default": True},
             "console": {"type": "bool", "default": False},
             "observe": {"type": "int", "default": 0},
             "earlier": {"type": "list", "elements": "dict", "default": []},
@@ -267,7 +274,7 @@ def main() -> NoReturn:
     if problems and (params["strict"] or not found.regions):
         module.fail_json(msg="\n".join(problems), errors=problems)
     machines, not_observed = observe(found.places, params["observe"], params["earlier"], workers)
-    gathered = gather(found, max_workers=workers, machines=machines, console=params["console"])
+    gathered = gather(found, max_workers=workers, machines=machines, console=params["console"]) if params["evidence"] else Gathered()
     unchecked = [str(problem) for problem in merge([*gathered.errors, *not_observed])]
 
     now = time.time()

@@ -101,7 +101,7 @@ class Bench:
         self._folder, self._lab, self._hosts = folder, lab, hosts
         self._name = next(node.name for node in lab.nodes())
         self._cache = folder / "cache"
-        self._environment = _environment(folder, lab)
+        self._environment = environment(folder, lab)
         for name, content in (
             ("nodes.managed_nodes.yml", yaml.safe_dump(options(self._cache))),
             ("one.ini", f"{self._name}\n"),
@@ -127,7 +127,7 @@ class Bench:
         return Sample(usage, self._lab.requests().total)
 
 
-def _environment(folder: Path, lab: Lab) -> Mapping[str, str]:
+def environment(folder: Path, lab: Lab) -> Mapping[str, str]:
     return {
         "HOME": str(folder),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",

@@ -25,7 +25,7 @@ from .rows import machine_facts
 from .targets import Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = ("fleet", "command_route", "gathering", "inventory")
+MODULES = ("fleet", "command_route", "gathering", "inventory", "bootstrap")
 RESULTS = Path(__file__).parent / "results" / "measures.json"
 BEGIN, END = "<!-- measures -->", "<!-- /measures -->"
 

@@ -5,15 +5,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bench import bootstrap as bench
 from tests.integration.controller import REPOSITORY, Controller, Run
 from tests.integration.modules.local import OTHER_ACCOUNT, ROLE
 from tests.integration.modules.test_instance_profile_association import profiles
+from tests.integration.modules.test_reachability_and_open_ports import make_group, put_behind, tcp
 from tests.lab import Lab, LabNode
 
 HUB, REGIONS = "111111111111", ["eu-central-1", "us-east-1"]
@@ -31,10 +34,9 @@ def lab_of_estate() -> Iterator[Lab]:
 @pytest.fixture
 def instances(lab_of_estate: Lab) -> list[LabNode]:
     """One in each place that has no profile yet."""
-    return lab_of_estate.add(
-        *({"name": f"{account[0]}-{region}", "profile": None, "options": {"credentials_retry": 1}, "account": account, "region": region,
-           "tags": {"Estate": "yes"}} for account in (HUB, OTHER_ACCOUNT) for region in REGIONS)
-    )  # fmt: skip
+    bare = {"profile": None, "options": {"credentials_retry": 1, "credentials_retry_max": 1}, "tags": {"Estate": "yes"}}
+    places = [(account, region) for account in (HUB, OTHER_ACCOUNT) for region in REGIONS]
+    return lab_of_estate.add(*({"name": f"{account[0]}-{region}", "account": account, "region": region, **bare} for account, region in places))
 
 
 @pytest.fixture
@@ -94,3 +96,46 @@ def test_an_account_that_refuses_stops_no_other_and_is_told(lab_of_estate: Lab, 
     assert profiles(lab_of_estate, *instances) == ["Bootstrapped"] * 2 + [None] * 2
     # Two seconds are less than the back-off of an agent that had no role until now.
     assert all(node["causes"][0]["cause"] == "no_role" for node in report["remaining"] if node["account_name"] == "other")
+
+
+@pytest.mark.slow
+def test_ports_that_are_open_to_everybody_are_told_and_closed_once_the_node_answers(
+    lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
+) -> None:
+    node, door = instances[0], make_group(lab_of_estate, tcp(22), account=HUB, region=REGIONS[0])
+    put_behind(lab_of_estate, node, door)
+    line = f"  hub {REGIONS[0]} {door}: 22 from 0.0.0.0/0"
+    shown = bootstrap("--check", bootstrap_close_ports=True).check().result("Show it")["msg"]
+    told = shown[shown.index("Open to everybody") + 1]
+    assert told == f"{line}: used by instances that do not answer over Systems Manager: {node.node_id}"
+    shown = bootstrap(bootstrap_close_ports=True).check().result("Show it")["msg"]
+    assert shown[shown.index("Open to everybody") + 1] == f"{line}, closed"
+    (rule,) = read(tmp_path)["open_ports"]
+    assert rule["changed"] and rule["instance_ids"] == [node.node_id]
+    assert "Open to everybody" not in bootstrap("--check").check().result("Show it")["msg"]
+
+
+@pytest.mark.slow
+def test_an_estate_in_which_nothing_is_found_is_told(bootstrap: Bootstrap, tmp_path: Path) -> None:
+    shown = bootstrap(bootstrap_wait=300).check().result("Show it")["msg"]
+    assert any(line.startswith("No instance was found") for line in shown) and read(tmp_path)["remaining"] == []
+
+
+FLEET = 600
+
+
+@pytest.mark.slow
+def test_a_fleet_comes_under_management_with_few_calls_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    with bench.estate(FLEET) as lab:
+        outcome = bench.run(lab, tmp_path)
+        report = outcome.report
+        assert report["before"]["never_registered"] == report["after"]["online"] == FLEET and report["remaining"] == report["errors"] == []
+        assert Counter(each["action"] for each in report["instances"]) == {"attach": FLEET}
+        assert outcome.counts["ec2:AssociateIamInstanceProfile"] == FLEET
+        assert outcome.calls <= bench.RATIO_LIMIT * bench.least_calls(FLEET), outcome.counts
+
+        again = bench.run(lab, tmp_path)
+        assert again.report["before"] == again.report["after"] == report["after"]
+        assert {each["action"] for each in again.report["instances"] + again.report["resources"]} == {"none"}
+        changes = {action for action in again.counts if not action.partition(":")[2].startswith(("Describe", "Get", "List", "AssumeRole"))}
+        assert not changes

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from . import moto_bridge
+from . import instance_profiles, moto_bridge
 from .dispatch import Dispatcher
 from .model import Activation, Node, NodeKind, NodeSpec, NodeStatus
 from .spec import NODE_ROLE, NodeDefinition
@@ -130,7 +130,8 @@ class Fleet:
     def _settle(self, node: ManagedNode, wanted: NodeDefinition) -> None:
         if wanted.kind in EXECUTING and wanted.state != "terminated":
             node.runtime = self._spawn(node.spec)
-        if wanted.registered or (wanted.kind is NodeKind.SIMULATED and wanted.state == "running"):
+        has_role = wanted.hybrid or wanted.profile is not None
+        if wanted.registered or (wanted.kind is NodeKind.SIMULATED and wanted.state == "running" and has_role):
             node.registered = time.time()
             node.last_ping = time.time() if wanted.state == "running" else time.time() - 3600
         node.away = wanted.state != "running"
@@ -175,6 +176,7 @@ class Fleet:
                 await self._remove(node)
         elif node.spec.kind is NodeKind.SIMULATED:
             node.away = state == "stopped"
+            instance_profiles.register(self._world, node)
         elif node.runtime is not None:
             runs = node.runtime.status is not NodeStatus.STOPPED
             if state == "stopped" and runs:

@@ -3,13 +3,16 @@
 """Instance profiles of running instances, as slow and as strict as EC2 is with them; moto has them at once and for any instance.
 
 Associations take the time of a setting, a replacement has an id of its own, a profile just made is not known yet, a stopped instance's
-profile cannot be replaced, and whoever attaches a profile needs iam:PassRole on its role.
+profile cannot be replaced, and whoever attaches a profile needs iam:PassRole on its role. A simulated node registers some time after its
+instance has got a role, as an agent does that looks for one again and again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
@@ -17,11 +20,16 @@ from xml.sax.saxutils import escape
 from . import moto_bridge
 from .auth import Principal
 from .errors import AwsError, WireProtocol
+from .model import NodeKind
 from .moto_bridge import Answer
+from .ssm_api.activations import node_principal
+from .state import ManagedNode
 from .world import World
 
 ACTIONS = frozenset({"AssociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation", "DisassociateIamInstanceProfile"})
 _PROTOCOL = WireProtocol.EC2
+#: Seconds after which a simulated node without `credentials_retry` finds its role.
+_SIMULATED_RETRY = 1.0
 
 
 def resources(account: str, region: str, action: str, form: Mapping[str, str]) -> tuple[str, ...]:
@@ -59,7 +67,22 @@ def answer(world: World, principal: Principal, region: str, action: str, form: M
         if world.settings.association_seconds:
             association.state = "associating"
             asyncio.get_running_loop().call_later(world.settings.association_seconds, setattr, association, "state", "associated")
+        node = world.nodes.get(association.instance_id)
+        if node is not None and node.spec.kind is NodeKind.SIMULATED and node.registered is None:
+            retry = float(node.spec.options.get("credentials_retry", _SIMULATED_RETRY))
+            asyncio.get_running_loop().call_later(world.settings.association_seconds + retry, register, world, node)
     return Answer(200, [("Content-Type", "text/xml;charset=UTF-8")], _rendered(action, association).encode())
+
+
+def register(world: World, node: ManagedNode) -> None:
+    """Let a simulated node be known to Systems Manager, if its instance runs and has a role that allows it."""
+    account, region = node.spec.account, node.spec.region
+    role = moto_bridge.profile_role(account, region, node.node_id)
+    if role is None or node.away or node.gone or node.registered is not None:
+        return
+    with contextlib.suppress(AwsError):
+        world.permissions.check(node_principal(node, role), "ssm:UpdateInstanceInformation", (node.arn,), _PROTOCOL)
+        node.registered = node.last_ping = time.time()
 
 
 def dated(account: str, region: str, body: bytes) -> bytes:

@@ -50,7 +50,7 @@ class NodeDefinition:
     profile: str | None = NODE_ROLE  #: instance profile of EC2 nodes; None: none, so the agent has no credentials
     state: str = "running"  #: running | stopped | terminated
     age: float = 0.0  #: seconds since the instance was launched, with its profile
-    registered: bool = False  #: known to SSM before its agent ever runs; simulated nodes always are
+    registered: bool = False  #: known to SSM before its agent ever runs; simulated nodes that run and have a role always are
     platform_type: str = "Linux"
     agent_version: str = "3.3.0.0"
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -59,7 +59,8 @@ class ManagedNode:
     @property
     def connected(self) -> bool:
         """Whether sessions can be started (GetConnectionStatus)."""
-        return not self.gone and (self.channel is not None or (self.spec.kind is NodeKind.SIMULATED and not self.away))
+        simulated = self.spec.kind is NodeKind.SIMULATED and self.registered is not None and not self.away
+        return not self.gone and (self.channel is not None or simulated)
 
     def is_online(self, settings: Settings) -> bool:
         """PingStatus Online."""

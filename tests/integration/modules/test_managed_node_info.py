@@ -95,3 +95,16 @@ def test_a_node_that_comes_ends_the_wait(local: Local) -> None:
 def test_options_that_contradict_each_other(local: Local) -> None:
     assert "exclude each other" in local.fail("managed_node_info", wait_for="online", ping_status=["online"])["msg"]
     assert "accounts[1] needs both 'access_key' and 'secret_key'" in local.fail("managed_node_info", accounts=[{"access_key": "AKIA"}])["msg"]
+
+
+def test_only_where_nodes_are_late_is_looked_again(local: Local) -> None:
+    here = {"name": "late", "kind": NodeKind.SIMULATED, "account": OTHER, "region": REGIONS[0], "tags": {"Role": "web"}}
+    (node,) = local.lab.add({**here, "profile": None, "options": {"credentials_retry": 5}})
+    ec2 = local.lab.client("ec2", account=OTHER, region=REGIONS[0])
+    ec2.associate_iam_instance_profile(InstanceId=node.node_id, IamInstanceProfile={"Name": "FleetNode"})
+    local.lab.reset_requests()
+    result = local("managed_node_info", **BOTH, filters={"tag:Role": "web"}, wait_for="online", wait_timeout=60)
+    assert {each["tags"]["Name"]: each["ping_status"] for each in result["nodes"]} == {"web-1": "online", "web-2": "online", "late": "online"}
+    counts = local.lab.requests().counts
+    assert counts["sts:AssumeRole"] == 1 and 4 < counts["ec2:DescribeInstances"] < 8
+    node.terminate()

@@ -163,14 +163,18 @@ def start(company: Lab, group: str) -> Start:
     def launch(security_group: str, *, account: str = HUB, region: str = REGION, tag: str = group, **values: Any) -> LabNode:
         chosen = {"kind": "simulated", "account": account, "region": region, "tags": {"Group": tag}, **values}
         (node,) = company.add({"name": f"{group}-{next(numbers)}", **chosen})
-        ec2 = company.client("ec2", account=account, region=region)
-        ours = [{"Name": "attachment.instance-id", "Values": [node.node_id]}]
-        interface = ec2.describe_network_interfaces(Filters=ours)["NetworkInterfaces"][0]["NetworkInterfaceId"]
-        ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[security_group])
-        ec2.modify_instance_attribute(InstanceId=node.node_id, Groups=[security_group])
+        put_behind(company, node, security_group)
         return node
 
     return launch
+
+
+def put_behind(lab: Lab, node: LabNode, security_group: str) -> None:
+    """Give an instance this security group alone."""
+    ec2, ours = lab.client("ec2", account=node.account, region=node.region), [{"Name": "attachment.instance-id", "Values": [node.node_id]}]
+    interface = ec2.describe_network_interfaces(Filters=ours)["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[security_group])
+    ec2.modify_instance_attribute(InstanceId=node.node_id, Groups=[security_group])
 
 
 def end(lab: Lab, node: LabNode) -> None:

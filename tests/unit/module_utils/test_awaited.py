@@ -59,4 +59,4 @@ def test_it_is_enough_when_all_are_there_and_as_many_as_wanted() -> None:
 
 def test_pauses_grow_to_a_limit() -> None:
     found = list(islice(pauses(), 12))
-    assert found[0] == 2 and found == sorted(found) and found[-1] == 15
+    assert found[0] == 2 and found == sorted(found) and found[-1] == 30

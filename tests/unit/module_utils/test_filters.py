@@ -97,3 +97,13 @@ HYBRID = {"resource_type": "hybrid", "instance_id": "mi-1", "tags": {"Role": "ed
 )
 def test_wants(selection: Selection, fields: dict[str, Any], wanted: bool) -> None:
     assert selection.wants(node(**fields)) is wanted
+
+
+def test_all_instances_are_meant_by_a_condition_that_asks_for_nothing() -> None:
+    every = parse_filters({"instance-id": "*"}, "filters")
+    chosen = Selection(include=every)
+    assert chosen.ec2_queries() == Selection().ec2_queries() and not chosen.narrow
+    assert chosen.wants(node(instance_id="mi-1", resource_type="hybrid"))
+    some = Selection(include=parse_filters({"instance-id": "*", "tag:Role": "web"}, "filters"))
+    assert some.narrow and [each["Name"] for each in some.ec2_queries()[0]] == ["tag:Role", "instance-state-name"]
+    assert not Selection(exclude=every).wants(node(instance_id="i-1"))

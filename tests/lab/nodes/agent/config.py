@@ -29,7 +29,8 @@ class AgentConfig:
     work_dir: str = "/"  #: where sessions begin
     clock_offset: float = 0.0  #: seconds by which the node's clock is wrong, as far as signatures go
     health_interval: float = 300.0  #: seconds between two UpdateInstanceInformation
-    credentials_retry: float = 300.0  #: seconds until the next look for credentials; doubles up to an hour
+    credentials_retry: float = 300.0  #: seconds until the next look for credentials; doubles up to the next value
+    credentials_retry_max: float = 3600.0
     platform: str = "Linux"  #: or Windows: commands are answered from `scripts`
     scripts: tuple[dict[str, Any], ...] = ()  #: see `commands.scripted`
     message_channel: str = "auto"  #: or ec2messages: no control channel is opened, so there are no sessions

@@ -46,7 +46,6 @@ _log = logging.getLogger(__name__)
 _PING_INTERVAL = 54.0
 _RECONNECT_JITTER = 2.5  #: seconds, at most, before a lost control channel is opened again
 _RETRY = 5.0, 2400.0  #: first (up to twice that) and longest wait after a failure
-_CREDENTIALS_RETRY_MAX = 3600.0
 _WINDOWS = {"NAME": "Microsoft Windows Server 2022 Datacenter", "VERSION_ID": "10.0.20348"}
 _ATTEMPTS = 4  #: to tell the service that a session is complete
 
@@ -101,7 +100,7 @@ class Agent:
             except ServiceError as error:
                 _log.warning("no credentials, next try in %.0f s: %s", delay, error)
                 await asyncio.sleep(delay)
-                delay = min(2 * delay, _CREDENTIALS_RETRY_MAX)
+                delay = min(2 * delay, self._config.credentials_retry_max)
 
     # Presence
 
