@@ -121,6 +121,7 @@ def test_an_estate_in_which_nothing_is_found_is_told(bootstrap: Bootstrap, tmp_p
     assert any(line.startswith("No instance was found") for line in shown) and read(tmp_path)["remaining"] == []
 
 
+#: Enough for what each region costs by itself to weigh little.
 FLEET = 600
 
 
