@@ -5,51 +5,49 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from .filters import Selection
-from .instances import described, selected
+from .instances import described
 from .nodes import Node
-from .reachability import Endpoint, Groups, RouteTable, Stand, Vpc, default_route, judge, service_name
+from .reachability import Endpoint, Groups, Judgement, RouteTable, Stand, Vpc, default_route, judge, service_name
 from .scope import Place
 from .security_rules import SecurityRule, rules_of
 
 _DNS = ("enableDnsSupport", "enableDnsHostnames")
 
 
-def look(place: Place, selection: Selection, names: Sequence[str]) -> list[dict[str, Any]]:
-    """An entry for instances that stand alike, as the module returns it. :raises CollectError: if something cannot be seen."""
-    nodes = [node for node in selected(place, selection) if node["subnet_id"]]
+@dataclass(frozen=True)
+class Judged:
+    """Instances that stand alike, and how they reach the services."""
+
+    stand: Stand
+    vpc_id: str
+    instance_ids: tuple[str, ...]
+    judgement: Judgement
+
+
+def judged(place: Place, instances: Iterable[Node], names: Sequence[str]) -> list[Judged]:
+    """How instances reach services, by few calls for all of them. Those that have no subnet (terminated ones) are left out.
+
+    :raises CollectError: if something cannot be seen.
+    """
+    nodes = [node for node in instances if node["subnet_id"]]
     if not nodes:
         return []
     subnets = {entry["SubnetId"]: entry["CidrBlock"] for entry in described(place, "DescribeSubnets", "Subnets", "subnet-id", _all(nodes, "subnet_id"))}
     tables = _tables(place, _all(nodes, "vpc_id"))
     vpcs = _vpcs(place, _all(nodes, "vpc_id"), {service_name(name, place.region) for name in names})
     groups = _groups(place, nodes, vpcs.values())
-    stands: dict[tuple[str, bool, frozenset[str]], list[Node]] = {}
+    alike: dict[tuple[str, bool, frozenset[str]], list[Node]] = {}
     for node in nodes:
         key = (node["subnet_id"], bool(node["public_ip_address"]), frozenset(node["security_group_ids"]))
-        stands.setdefault(key, []).append(node)
+        alike.setdefault(key, []).append(node)
     found = []
-    for (subnet_id, public, of_group), members in sorted(stands.items(), key=lambda item: (item[0][0], item[0][1], sorted(item[0][2]))):
+    for (subnet_id, public, of_group), members in sorted(alike.items(), key=lambda item: (item[0][0], item[0][1], sorted(item[0][2]))):
         vpc_id = members[0]["vpc_id"]
-        table = tables.get(subnet_id) or tables.get(vpc_id)
-        judgement = judge(Stand(subnet_id, subnets[subnet_id], public, of_group, table), vpcs[vpc_id], groups, names, place.region)
-        found.append(
-            {
-                **place.describe(),
-                "vpc_id": vpc_id,
-                "subnet_id": subnet_id,
-                "public": public,
-                "security_group_ids": sorted(of_group),
-                "instance_ids": [node["instance_id"] for node in members],
-                "reaches": not judgement.unreached,
-                "unreached": judgement.unreached,
-                "missing_endpoints": judgement.missing,
-                "problem": judgement.text(),
-                "services": [{"name": way.name, "through": way.through or None, "problem": judgement.problem or way.problem} for way in judgement.ways],
-            }
-        )
+        stand = Stand(subnet_id, subnets[subnet_id], public, of_group, tables.get(subnet_id) or tables.get(vpc_id))
+        judgement = judge(stand, vpcs[vpc_id], groups, names, place.region)
+        found.append(Judged(stand, vpc_id, tuple(node["instance_id"] for node in members), judgement))
     return found
 
 

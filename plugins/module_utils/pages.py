@@ -39,14 +39,15 @@ def read_information(response_dict: dict[str, Any], customized_response_dict: di
 
 def read_instances(operation_model: Any, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_unused: Any) -> None:
     """A page of DescribeInstances. botocore looks for each member that an element could have; here each element that is there is looked up once."""
-    head, begin, rest = response_dict["body"].partition(b"<%b>" % _TAG)
+    reservations = operation_model.output_shape.members["Reservations"]
+    read = reservations.member.members["Instances"].member.members
+    body = response_dict["body"]
+    for name in _LONG.keys() - read.keys():
+        body = _without(body, _LONG[name])
+    head, begin, rest = body.partition(b"<%b>" % _TAG)
     inner, end, tail = rest.rpartition(b"</%b>" % _TAG)
     if not (begin and end):
         return
-    reservations = operation_model.output_shape.members["Reservations"]
-    read = reservations.member.members["Instances"].member.members
-    for name in _LONG.keys() - read.keys():
-        inner = _without(inner, _LONG[name])
     with suppress(ElementTree.ParseError):  # botocore has an error for it
         page = ElementTree.XML(begin + inner + end)  # without the namespace, which the root has declared
         customized_response_dict["Reservations"] = _reader(reservations)(page)

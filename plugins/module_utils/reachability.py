@@ -63,13 +63,24 @@ class Stand:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong, and what to do about it, each without a full stop."""
+
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
+
+
+@dataclass(frozen=True)
 class Way:
     """How a service is reached."""
 
     name: str  #: ssm, …
     service: str  #: as endpoints are called
     through: str = ""  #: the id of an endpoint, gateway or interface; empty if it is not reached
-    problem: str = ""
+    fault: Fault | None = None
     endpoint: str = ""  #: the endpoint that is wrong
 
 
@@ -78,28 +89,29 @@ class Judgement:
     """Of one stand."""
 
     ways: tuple[Way, ...]
-    problem: str = ""  #: what is wrong with all of them
+    fault: Fault | None = None  #: of all of them
 
     @property
     def unreached(self) -> list[str]:
         """Names of services."""
-        return [way.name for way in self.ways if way.problem or self.problem]
+        return [way.name for way in self.ways if way.fault or self.fault]
 
     @property
     def missing(self) -> list[str]:
         """Endpoints that would help."""
-        return [way.service for way in self.ways if way.problem and not way.endpoint]
+        return [way.service for way in self.ways if way.fault and not way.endpoint]
 
-    def text(self) -> str:
-        """What is wrong and what to do, in one sentence or two; empty if all is well."""
-        if self.problem:
-            return self.problem
-        wrong = [f"{way.service} ({way.endpoint}): {way.problem}" for way in self.ways if way.problem and way.endpoint]
-        lost = [way for way in self.ways if way.problem and not way.endpoint]
+    @property
+    def faults(self) -> list[Fault]:
+        """All that is wrong; of ways that are lost for the same reason one."""
+        if self.fault:
+            return [self.fault]
+        found = [Fault(f"{way.service} ({way.endpoint}): {way.fault.problem}", way.fault.remedy) for way in self.ways if way.fault and way.endpoint]
+        lost = [way.fault for way in self.ways if way.fault and not way.endpoint]
         if lost:
-            them, what = ", ".join(way.service for way in lost), "it" if len(lost) == 1 else "them"
-            wrong.append(f"{lost[0].problem}, and there is no endpoint for {them}. Make {what}, or a NAT gateway")
-        return "; ".join(wrong)
+            what = "it" if len(lost) == 1 else "them"
+            found.append(Fault(f"{lost[0].problem}, and there is no endpoint for {', '.join(self.missing)}", f"make {what}, or a NAT gateway"))
+        return found
 
 
 @dataclass
@@ -126,13 +138,14 @@ def service_name(name: str, region: str) -> str:
 
 def judge(stand: Stand, vpc: Vpc, groups: Groups, names: Sequence[str], region: str) -> Judgement:
     """How instances that stand so reach each of the services."""
-    out, problem = _way_out(stand)
-    ways = tuple(_way(name, stand, vpc, groups, region, out, problem) for name in names)
-    closed = bool(stand.groups) and not groups.lets_out(stand.groups)
-    return Judgement(ways, f"no security group of theirs ({', '.join(sorted(stand.groups))}) lets HTTPS out: add an egress rule for port 443" if closed else "")
+    out = _way_out(stand)
+    ways = tuple(_way(name, stand, vpc, groups, region, out) for name in names)
+    if not stand.groups or groups.lets_out(stand.groups):
+        return Judgement(ways)
+    return Judgement(ways, Fault(f"no security group of theirs ({', '.join(sorted(stand.groups))}) lets HTTPS out", "add an egress rule for port 443"))
 
 
-def _way(name: str, stand: Stand, vpc: Vpc, groups: Groups, region: str, out: str, problem: str) -> Way:
+def _way(name: str, stand: Stand, vpc: Vpc, groups: Groups, region: str, out: str | Fault) -> Way:
     service = service_name(name, region)
     wrong: Way | None = None
     for endpoint in vpc.endpoints:
@@ -142,46 +155,47 @@ def _way(name: str, stand: Stand, vpc: Vpc, groups: Groups, region: str, out: st
         if not trouble:
             return Way(name, service, endpoint.endpoint_id)
         decisive = _stands_for_the_name(endpoint, vpc)
-        if decisive or (problem and wrong is None):
+        if decisive or (isinstance(out, Fault) and wrong is None):
             wrong = Way(name, service, "", trouble, endpoint.endpoint_id)
     if wrong is not None:
         return wrong
-    return Way(name, service, "", problem) if problem else Way(name, service, out)
+    return Way(name, service, "", out) if isinstance(out, Fault) else Way(name, service, out)
 
 
 def _stands_for_the_name(endpoint: Endpoint, vpc: Vpc) -> bool:
     return not endpoint.gateway and endpoint.available and endpoint.private_dns and vpc.dns
 
 
-def _trouble(endpoint: Endpoint, stand: Stand, vpc: Vpc, groups: Groups) -> str:
-    """Why an endpoint is of no use; empty if it is."""
+def _trouble(endpoint: Endpoint, stand: Stand, vpc: Vpc, groups: Groups) -> Fault | None:
+    """Why an endpoint is of no use."""
     if not endpoint.available:
-        return "it is not available"
+        return Fault("it is not available")
     if endpoint.gateway:
         if stand.table is not None and stand.table.table_id not in endpoint.tables:
-            return f"it is not in the subnet's route table {stand.table.table_id}: add it"
-        return ""
+            return Fault(f"it is not in the subnet's route table {stand.table.table_id}", "add it")
+        return None
     if not endpoint.private_dns:
-        return "its private DNS is off: turn it on"
+        return Fault("its private DNS is off", "turn it on")
     if not vpc.dns:
-        return f"its private DNS needs DNS support and DNS host names, which are off in {vpc.vpc_id}: turn them on"
+        return Fault(f"its private DNS needs DNS support and DNS host names, which are off in {vpc.vpc_id}", "turn them on")
     if not groups.lets_in(endpoint.groups, stand):
-        return f"its security groups ({', '.join(sorted(endpoint.groups))}) let no HTTPS in from the subnet {stand.cidr}: add an ingress rule for port 443"
-    return ""
+        doors = ", ".join(sorted(endpoint.groups))
+        return Fault(f"its security groups ({doors}) let no HTTPS in from the subnet {stand.cidr}", "add an ingress rule for port 443")
+    return None
 
 
-def _way_out(stand: Stand) -> tuple[str, str]:
-    """Where the default route leads, and why that is of no use if so."""
+def _way_out(stand: Stand) -> str | Fault:
+    """Where the default route leads, or why that is of no use."""
     table = stand.table
     if table is None:
-        return "unknown", ""  # not ours to see, so not ours to blame
+        return "unknown"  # not ours to see, so not ours to blame
     if not table.default:
-        return "", f"route table {table.table_id} has no default route"
+        return Fault(f"route table {table.table_id} has no default route")
     if table.blackhole:
-        return "", f"the default route of {table.table_id} leads to {table.default}, which is not there any more"
+        return Fault(f"the default route of {table.table_id} leads to {table.default}, which is not there any more")
     if table.default.startswith("igw-") and not stand.public:
-        return "", f"the default route of {table.table_id} leads to {table.default}, but the instances have no public address"
-    return table.default, ""
+        return Fault(f"the default route of {table.table_id} leads to {table.default}, but the instances have no public address")
+    return table.default
 
 
 def default_route(routes: Sequence[Mapping[str, str]]) -> tuple[str, bool]:

@@ -89,7 +89,8 @@ notes:
   - Needs C(ec2:DescribeInstances) and C(ssm:DescribeInstanceInformation), C(tag:GetResources) where there are hybrid nodes,
     C(ec2:DescribeRegions) for O(regions=all), C(sts:AssumeRole) for roles.
   - Uses, where it may, C(ec2:DescribeInstanceStatus), C(ec2:DescribeIamInstanceProfileAssociations), C(ec2:DescribeRouteTables),
-    C(ec2:DescribeVpcEndpoints), C(ssm:GetServiceSetting), C(iam:GetInstanceProfile), C(iam:SimulatePrincipalPolicy),
+    C(ec2:DescribeVpcEndpoints), C(ec2:DescribeVpcAttribute), C(ec2:DescribeSubnets), C(ec2:DescribeSecurityGroupRules),
+    C(ssm:GetServiceSetting), C(iam:GetInstanceProfile), C(iam:SimulatePrincipalPolicy),
     C(ec2:GetConsoleOutput) for O(console); and in the place of C(iam:SimulatePrincipalPolicy) C(iam:ListAttachedRolePolicies), C(iam:GetPolicy),
     C(iam:GetPolicyVersion), C(iam:ListRolePolicies), C(iam:GetRolePolicy). What it may not ask is in RV(unchecked).
 seealso:

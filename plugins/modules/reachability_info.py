@@ -121,7 +121,7 @@ problems:
   elements: str
   sample:
     - "subnet-0a1b2c3d of vpc-4e5f6a7b (production, eu-central-1), 3 instances do not reach ssm: rtb-8c9d0e1f has no default route, and there is no
-      endpoint for com.amazonaws.eu-central-1.ssm. Make it, or a NAT gateway"
+      endpoint for com.amazonaws.eu-central-1.ssm: make it, or a NAT gateway"
 errors:
   description: Accounts and regions that refused, each in words that name the missing action and the remedy.
   returned: always
@@ -134,7 +134,7 @@ from typing import Any, NoReturn
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils import instances
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.network_state import look
+from ansible_collections.fleet.ssm.plugins.module_utils.network_state import Judged, judged
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
 from ansible_collections.fleet.ssm.plugins.module_utils.reachability import SERVICES
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place, argument_spec, make_pool, open_places, read_accounts, side_by_side
@@ -159,7 +159,8 @@ def main() -> NoReturn:
 
     def attempt(place: Place) -> list[dict[str, Any]] | CollectError:
         try:
-            return look(place, selection, params["services"])
+            found = judged(place, instances.selected(place, selection), params["services"])
+            return [described(place, each) for each in found]
         except CollectError as error:
             return error
 
@@ -173,6 +174,24 @@ def main() -> NoReturn:
     for refusal in refusals:
         module.warn(f"{refusal} Subnets from there are missing.")
     module.exit_json(changed=False, subnets=subnets, problems=problems, errors=refusals)
+
+
+def described(place: Place, found: Judged) -> dict[str, Any]:
+    """Instances that stand alike, as the module returns them."""
+    judgement = found.judgement
+    return {
+        **place.describe(),
+        "vpc_id": found.vpc_id,
+        "subnet_id": found.stand.subnet_id,
+        "public": found.stand.public,
+        "security_group_ids": sorted(found.stand.groups),
+        "instance_ids": list(found.instance_ids),
+        "reaches": not judgement.unreached,
+        "unreached": judgement.unreached,
+        "missing_endpoints": judgement.missing,
+        "problem": "; ".join(str(fault) for fault in judgement.faults),
+        "services": [{"name": way.name, "through": way.through or None, "problem": str(judgement.fault or way.fault or "")} for way in judgement.ways],
+    }
 
 
 def in_words(entry: dict[str, Any]) -> str:

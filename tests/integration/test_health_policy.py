@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.modules.local import Local
 from tests.integration.modules.test_instance_profile_association import make_profile
+from tests.integration.modules.test_node_health import private_instance
 from tests.integration.test_policies import OPERATOR, POLICIES, actions, denied, policy, without
 from tests.lab import Lab
 
@@ -27,6 +28,7 @@ def guarded() -> Iterator[Lab]:
         make_profile(lab, "App")
         for values in ({"kind": "none", "profile": "App"}, {"kind": "none", "profile": None}, {"kind": "simulated", "hybrid": True}):
             lab.add({"name": "it", "region": REGION, "age": 7200, **values})
+        private_instance(lab, "ssm", "ssmmessages")
         yield lab
 
 
@@ -45,7 +47,7 @@ def test_the_policy_is_enough(local: Local) -> None:
     local.lab.reset_requests()
     result = examine(local, policy("health"), regions=["all"], console=True)
     assert not result.get("failed") and result["unchecked"] == [] and result["errors"] == []
-    assert result["causes"] == {"role_without_permission": 1, "no_role": 1}
+    assert result["causes"] == {"role_without_permission": 1, "no_role": 1, "instance_starting": 1}
     assert not denied(local.lab)
     assert set(EVERY) == set(local.lab.requests().counts)
 
@@ -57,7 +59,7 @@ def test_an_action_that_is_missing_is_told_and_the_rest_is_said(local: Local, ac
     told = "\n".join(result["unchecked"])
     # Who may not simulate is told which action would do in its place.
     assert f"{'iam:ListAttachedRolePolicies' if action == 'iam:SimulatePrincipalPolicy' else action} is not allowed for {OPERATOR}" in told
-    assert result["counts"]["never_registered"] == 2
+    assert result["counts"]["never_registered"] == 3
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 """Ask AWS for the evidence about nodes that are not online, with few calls, and none where all nodes are well.
 
 For a region of an account: two calls of DescribeInstanceStatus, which name only instances whose checks fail; one GetServiceSetting; one
-DescribeIamInstanceProfileAssociations for 200 of the instances; one DescribeRouteTables and one DescribeVpcEndpoints. For each role: GetInstanceProfile and
-SimulatePrincipalPolicy. What the caller may not ask is left out, and said.
+DescribeIamInstanceProfileAssociations for 200 of the instances; one for subnets, route tables, endpoints and rules of security groups each, and two for the
+DNS of a network with endpoints. For each role: GetInstanceProfile and SimulatePrincipalPolicy. What the caller may not ask is left out, and said.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ..problems import CollectError
 from ..scope import Place, side_by_side
 from .console import read_console
 from .diagnosis import Status, profile_name, seconds, status_of
-from .evidence import CORE_ACTIONS, Evidence, Machines, Metadata, RoleFacts
+from .evidence import CORE_ACTIONS, Evidence, Machines, Metadata, RoleFacts, Way
 from .policies import missing_actions
-from .ways import Ways
+from .ways import ways
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class _PlaceEvidence:
         self._initializing: set[str] = set()
         self._default_role: str | None = None
         self._since: dict[str, float] = {}
-        self._ways: Ways | None = None
+        self._ways: dict[str, Way] = {}
         self._logs: dict[str, frozenset[str]] = {}
 
     def ask(self) -> None:
@@ -108,9 +108,7 @@ class _PlaceEvidence:
         with_profile = [node["instance_id"] for node in self.running if node["instance_profile_arn"]]
         if with_profile:
             self._since = _attempt(self._asked, "when profiles were attached", partial(self._attached, with_profile)) or {}
-        networks = sorted({node["vpc_id"] for node in self.running if node["vpc_id"]})
-        if networks:
-            self._ways = _attempt(self._asked, "the ways through the network", partial(Ways.ask, self.place, networks))
+        self._ways = _attempt(self._asked, "the ways through the network", partial(ways, self.place, self.running)) or {}
         for node in self.running if self._console else ():
             self._logs[node["instance_id"]] = _attempt(self._asked, "consoles", partial(self._read_console, node["instance_id"])) or frozenset()
 
@@ -135,7 +133,7 @@ class _PlaceEvidence:
             profile_since=self._since.get(node_id),
             failed_check=None if self._failed is None else self._failed.get(node_id, ""),
             initializing=node_id in self._initializing,
-            way=self._ways.of(node) if self._ways else None,
+            way=self._ways.get(node_id),
             log=self._logs.get(node_id, frozenset()),
             others=self._same_machine(node) if not node["managed"] else (),
         )

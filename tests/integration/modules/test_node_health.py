@@ -147,14 +147,19 @@ def test_causes_name_what_is_meant_and_what_to_do(ill: dict[str, dict[str, Any]]
     assert "3.1.0.0 is not the latest" in ill["old agent"]["causes"][0]["sentence"]
 
 
-def private_instance(lab: Lab, *services: str, gateway: bool = False) -> str:
-    """An instance in a network of its own without a way out, with some endpoints."""
+def private_instance(lab: Lab, *services: str, gateway: bool = False, closed: bool = False) -> str:
+    """An instance in a network of its own without a way out, with some endpoints, which may be closed."""
     ec2 = lab.client("ec2")
     network = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=network, EnableDnsHostnames={"Value": True})
     subnet = ec2.create_subnet(VpcId=network, CidrBlock="10.9.0.0/24")["Subnet"]["SubnetId"]
+    doors = ec2.create_security_group(GroupName="doors", Description="doors", VpcId=network)["GroupId"]
+    if not closed:
+        https = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.9.0.0/16"}]}
+        ec2.authorize_security_group_ingress(GroupId=doors, IpPermissions=[https])
     for service in services:
-        name = f"com.amazonaws.{REGIONS[0]}.{service}"
-        ec2.create_vpc_endpoint(VpcId=network, ServiceName=name, VpcEndpointType="Interface", SubnetIds=[subnet], PrivateDnsEnabled=True)
+        named = {"ServiceName": f"com.amazonaws.{REGIONS[0]}.{service}", "VpcEndpointType": "Interface", "PrivateDnsEnabled": True}
+        ec2.create_vpc_endpoint(VpcId=network, SubnetIds=[subnet], SecurityGroupIds=[doors], **named)
     if gateway:
         internet = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
         ec2.attach_internet_gateway(InternetGatewayId=internet, VpcId=network)
@@ -167,9 +172,10 @@ def private_instance(lab: Lab, *services: str, gateway: bool = False) -> str:
 
 def test_a_private_network_without_a_way_out(local: Local) -> None:
     nothing, half, whole = (private_instance(local.lab, *services) for services in ((), ("ssm",), ("ssm", "ssmmessages")))
-    public = private_instance(local.lab, gateway=True)
-    found = {node["instance_id"]: node["causes"] for node in examine(local, nothing, half, whole, public)["nodes"]}
-    assert found[nothing][0]["cause"] == found[half][0]["cause"] == found[public][0]["cause"] == "no_route"
+    public, closed = private_instance(local.lab, gateway=True), private_instance(local.lab, "ssm", "ssmmessages", closed=True)
+    found = {node["instance_id"]: node["causes"] for node in examine(local, nothing, half, whole, public, closed)["nodes"]}
+    assert {found[blocked][0]["cause"] for blocked in (nothing, half, public, closed)} == {"no_route"}
+    assert "let no HTTPS in from the subnet 10.9.0.0/24" in found[closed][0]["sentence"] and "dd an ingress rule for port 443" in found[closed][0]["remedy"]
     assert "com.amazonaws.eu-central-1.ssm, com.amazonaws.eu-central-1.ssmmessages" in str(found[nothing][0])
     assert "eu-central-1.ssmmessages" in str(found[half][0]) and "eu-central-1.ssm," not in str(found[half][0])
     assert "no public address" in found[public][0]["sentence"]

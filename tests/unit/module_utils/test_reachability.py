@@ -8,7 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.module_utils.reachability import Endpoint, Groups, RouteTable, Stand, Vpc, default_route, judge, service_name
+from ansible_collections.fleet.ssm.plugins.module_utils.reachability import (
+    Endpoint,
+    Groups,
+    Judgement,
+    RouteTable,
+    Stand,
+    Vpc,
+    default_route,
+    judge,
+    service_name,
+)
 from ansible_collections.fleet.ssm.plugins.module_utils.security_rules import SecurityRule
 
 REGION = "eu-central-1"
@@ -31,6 +41,10 @@ def groups(*rules: SecurityRule) -> Groups:
 ALL = groups(OUT, IN)
 
 
+def said(judgement: Judgement) -> str:
+    return "; ".join(str(fault) for fault in judgement.faults)
+
+
 @pytest.mark.parametrize(
     ("table", "public", "problem"),
     [
@@ -46,7 +60,7 @@ ALL = groups(OUT, IN)
 )
 def test_default_routes(table: RouteTable | None, public: bool, problem: str) -> None:
     found = judge(replace(STAND, table=table, public=public), Vpc("vpc-1"), ALL, ["ssm"], REGION)
-    assert found.unreached == (["ssm"] if problem else []) and problem in found.text() and bool(found.text()) == bool(problem)
+    assert found.unreached == (["ssm"] if problem else []) and problem in said(found) and bool(said(found)) == bool(problem)
     assert found.missing == ([SSM] if problem else [])
 
 
@@ -72,7 +86,7 @@ def test_default_routes(table: RouteTable | None, public: bool, problem: str) ->
 )
 def test_interface_endpoints(endpoint: Endpoint, dns: bool, rules: list[SecurityRule], problem: str) -> None:
     found = judge(STAND, Vpc("vpc-1", (endpoint,), dns), groups(*rules), ["ssm"], REGION)
-    assert found.unreached == (["ssm"] if problem else []) and problem in found.text()
+    assert found.unreached == (["ssm"] if problem else []) and problem in said(found)
     assert found.missing == [], "it is there"
     assert problem or found.ways[0].through == "vpce-1"
 
@@ -91,15 +105,15 @@ def test_s3_by_a_gateway_endpoint_in_the_route_table() -> None:
     assert judge(STAND, Vpc("vpc-1", (GATEWAY,)), ALL, ["s3"], REGION).unreached == []
     elsewhere = replace(GATEWAY, tables=frozenset({"rtb-2"}))
     found = judge(STAND, Vpc("vpc-1", (elsewhere,)), ALL, ["s3"], REGION)
-    assert found.unreached == ["s3"] and "vpce-2): it is not in the subnet's route table rtb-1" in found.text()
+    assert found.unreached == ["s3"] and "vpce-2): it is not in the subnet's route table rtb-1" in said(found)
     assert judge(replace(STAND, table=RouteTable("rtb-1", "nat-1")), Vpc("vpc-1", (elsewhere,)), ALL, ["s3"], REGION).unreached == []
 
 
 def test_all_that_is_missing_is_named_in_one_sentence() -> None:
     found = judge(STAND, Vpc("vpc-1", (INTERFACE,)), ALL, ["ssm", "ssmmessages", "s3"], REGION)
     assert found.unreached == ["ssmmessages", "s3"] and found.missing == [f"com.amazonaws.{REGION}.ssmmessages", S3]
-    assert found.text() == (
-        f"route table rtb-1 has no default route, and there is no endpoint for com.amazonaws.{REGION}.ssmmessages, {S3}. Make them, or a NAT gateway"
+    assert said(found) == (
+        f"route table rtb-1 has no default route, and there is no endpoint for com.amazonaws.{REGION}.ssmmessages, {S3}: make them, or a NAT gateway"
     )
 
 
