@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,8 +35,14 @@ BUCKET = "fleet-ssm-transfers"
 
 @pytest.fixture(scope="session")
 def bucket(lab: Lab) -> str:
-    """It exists."""
-    lab.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": lab.region})
+    """It exists, and its policy lets the lab's other accounts pass objects through it."""
+    s3 = lab.client("s3")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": lab.region})
+    statement = {
+        "Effect": "Allow", "Principal": {"AWS": [f"arn:aws:iam::{account}:root" for account in lab.accounts]},
+        "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], "Resource": f"arn:aws:s3:::{BUCKET}/*",
+    }  # fmt: skip
+    s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     return BUCKET
 
 
