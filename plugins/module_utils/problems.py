@@ -87,6 +87,11 @@ def merge(errors: Iterable[CollectError]) -> list[Problem]:
     return [Problem(label, tuple(sorted(names)), text, remedy) for (label, text, remedy), names in regions.items()]
 
 
+def told(errors: Iterable[CollectError]) -> list[str]:
+    """The same as sentences."""
+    return [str(problem) for problem in merge(errors)]
+
+
 def explain(account: Account, region: str | None, action: str, error: Exception, source: str = INVENTORY_FILE) -> CollectError:
     """Say what an error of botocore means here. Its classes are known by name, so that this file needs no botocore.
 

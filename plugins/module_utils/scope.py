@@ -142,27 +142,23 @@ class Opened:
     errors: list[CollectError] = field(default_factory=list)
 
 
-def open_places(accounts: Accounts, pool: ClientPool, max_workers: int) -> Opened:
+def open_places(params: Mapping[str, Any], name: str, *, retries: bool = True) -> Opened:
     """Find the organization's accounts, resolve credentials, assume roles, and list regions where they are not named.
 
-    Never raises for what one account, or the organization, refuses.
+    :param params: the module's; what one account, or the organization, refuses is among the result's errors.
+    :param name: of the module.
+    :param retries: as `ClientPool` has it.
+    :raises OptionError: for options that cannot be used.
     """
+    accounts, pool, max_workers = read_accounts(params), make_pool(params, name, retries=retries), params["max_workers"]
 
-    def open_account(account: Account) -> list[Place] | CollectError:
-        try:
-            clients = AccountClients(pool, account)
-            return [Place(account, region, clients) for region in clients.regions()]
-        except CollectError as error:
-            return error
+    def open_account(account: Account) -> list[Place]:
+        clients = AccountClients(pool, account)
+        return [Place(account, region, clients) for region in clients.regions()]
 
     found = find_accounts(accounts, pool, max_workers)
-    opened = Opened(errors=found.errors)
-    for places in side_by_side(open_account, found.accounts, max_workers):
-        if isinstance(places, CollectError):
-            opened.errors.append(places)
-        else:
-            opened.places += places
-    return opened
+    opened, refused = attempt_all(open_account, found.accounts, max_workers)
+    return Opened([place for places in opened for place in places], [*found.errors, *refused])
 
 
 def side_by_side(function: Callable[[T], R], items: Iterable[T], max_workers: int) -> list[R]:
@@ -170,3 +166,16 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T], max_workers: in
     with ThreadPoolExecutor(max(1, max_workers), thread_name_prefix="fleet.ssm") as executor:
         futures = [executor.submit(function, item) for item in items]
     return [future.result() for future in futures]
+
+
+def attempt_all(step: Callable[[T], R], items: Iterable[T], max_workers: int) -> tuple[list[R], list[CollectError]]:
+    """What came of the items that AWS did not refuse, in their order, and the refusals of the others."""
+
+    def attempt(item: T) -> R | CollectError:
+        try:
+            return step(item)
+        except CollectError as error:
+            return error
+
+    found = side_by_side(attempt, items, max_workers)
+    return [each for each in found if not isinstance(each, CollectError)], [each for each in found if isinstance(each, CollectError)]

@@ -164,9 +164,9 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, told
 from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import KINDS, Resource, check, resources_of
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, open_places, side_by_side
 
 
 def main() -> NoReturn:
@@ -193,7 +193,7 @@ def main() -> NoReturn:
     try:
         if not absent:
             check(params["resources"])
-        opened = open_places(read_accounts(params), make_pool(params, "account_resources"), workers)
+        opened = open_places(params, "account_resources")
         if opened.errors and (strict or not opened.places):
             fail(module, opened.errors, "Nothing was changed.")
         by_place = resources_of(params["resources"], opened.places)
@@ -225,7 +225,7 @@ def main() -> NoReturn:
     errors += failed
     if failed and (strict or len(failed) == len(by_place)):
         fail(module, errors, "What comes before it was done, and so were other accounts and regions.", **result)
-    problems = [str(problem) for problem in merge(errors)]
+    problems = told(errors)
     for problem in problems:
         module.warn(f"{problem} It was left out.")
     resources = [{"kind": each.kind, "name": each.name, "action": each.action, **each.place.describe()} for each in found]
@@ -260,7 +260,7 @@ def named(resource: Resource, error: CollectError) -> CollectError:
 
 def fail(module: AnsibleAWSModule, errors: list[CollectError], rest: str, **result: Any) -> NoReturn:
     """Say each place's error once."""
-    problems = [str(problem) for problem in merge(errors)]
+    problems = told(errors)
     module.fail_json(msg="\n".join([*problems, rest]), errors=problems, **result)
 
 

@@ -200,8 +200,8 @@ from ansible_collections.fleet.ssm.plugins.module_utils.document_plan import (
     view,
 )
 from ansible_collections.fleet.ssm.plugins.module_utils.document_state import DocumentState
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, told
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, attempt_all, open_places
 from ansible_collections.fleet.ssm.plugins.module_utils.session_documents import SETS, own_documents
 
 _RESERVED = ("aws", "amazon", "amzn")
@@ -275,25 +275,15 @@ def main() -> NoReturn:
     absent = params["state"] == "absent"
     try:
         wanted = read_wanted(params)
-        opened = open_places(read_accounts(params), make_pool(params, "document"), params["max_workers"])
+        opened = open_places(params, "document")
     except OptionError as error:
         module.fail_json(msg=str(error))
 
     errors = list(opened.errors)
     states = [DocumentState(place, each, wait_timeout=params["wait_timeout"]) for place in opened.places for each in wanted]
 
-    def run_all(step: Any) -> list[Any]:
-        def run(item: Any) -> Any:
-            try:
-                return step(item)
-            except CollectError as error:
-                return error
-
-        found = side_by_side(run, states, params["max_workers"])
-        errors.extend(each for each in found if isinstance(each, CollectError))
-        return found
-
-    found = run_all(lambda state: state.look(absent=absent))
+    found, refused = attempt_all(lambda state: state.look(absent=absent), states, params["max_workers"])
+    errors += refused
     if errors:
         fail(module, errors, "Nothing was changed.")
     try:
@@ -311,7 +301,7 @@ def main() -> NoReturn:
         ]
     if not module.check_mode:
         todo = {id(state): plan for state, plan in zip(states, plans, strict=True)}
-        run_all(lambda state: state.apply(todo[id(state)]))
+        errors = attempt_all(lambda state: state.apply(todo[id(state)]), states, params["max_workers"])[1]
         if errors:
             fail(module, errors, "The others were done.", **result)
         expected = [new if not plan else state.result(new) for state, new, plan in zip(states, expected, plans, strict=True)]
@@ -328,7 +318,7 @@ def main() -> NoReturn:
 
 def fail(module: AnsibleAWSModule, errors: list[CollectError], rest: str, **result: Any) -> NoReturn:
     """Say each place's error once."""
-    module.fail_json(msg="\n".join([*(str(problem) for problem in merge(errors)), rest]), **result)
+    module.fail_json(msg="\n".join([*told(errors), rest]), **result)
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place, argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place, argument_spec, attempt_all, open_places
 
 _PAGE = 50  #: the most that DescribeInstanceInformation gives, and takes as values of a filter
 
@@ -110,25 +110,13 @@ def main() -> NoReturn:
     if others:
         module.fail_json(msg=f"'instance_ids' takes nodes outside EC2 (mi-…), not {', '.join(others)}: an instance is not registered by hand.")
     try:
-        opened = open_places(read_accounts(params), make_pool(params, "hybrid_node"), params["max_workers"])
+        opened = open_places(params, "hybrid_node")
     except OptionError as error:
         module.fail_json(msg=str(error))
 
-    errors = list(opened.errors)
-
-    def run_all(step: Any, items: list[Any]) -> list[Any]:
-        def run(item: Any) -> Any:
-            try:
-                return step(item)
-            except CollectError as error:
-                errors.append(error)
-                return None
-
-        return side_by_side(run, items, params["max_workers"])
-
-    found = run_all(lambda place: registered(place, ids), opened.places)
-    if errors:
-        module.fail_json(msg="\n".join([*(str(problem) for problem in merge(errors)), "Nothing was changed."]))
+    found, refused = attempt_all(lambda place: registered(place, ids), opened.places, params["max_workers"])
+    if opened.errors or refused:
+        module.fail_json(msg="\n".join([*told([*opened.errors, *refused]), "Nothing was changed."]))
     here = [(place, node_id, name) for place, nodes in zip(opened.places, found, strict=True) for node_id, name in sorted(nodes.items())]
     result: dict[str, Any] = {
         "changed": bool(here),
@@ -137,9 +125,9 @@ def main() -> NoReturn:
     if module._diff:
         result["diff"] = [{"before": f"{node_id} in {place.region} of {place.account.label}\n", "after": ""} for place, node_id, _name in here]
     if not module.check_mode:
-        run_all(lambda node: node[0].call("DeregisterManagedInstance", InstanceId=node[1]), here)
-        if errors:
-            module.fail_json(msg="\n".join([*(str(problem) for problem in merge(errors)), "The others were done."]), **result)
+        refused = attempt_all(lambda node: node[0].call("DeregisterManagedInstance", InstanceId=node[1]), here, params["max_workers"])[1]
+        if refused:
+            module.fail_json(msg="\n".join([*told(refused), "The others were done."]), **result)
     module.exit_json(**result)
 
 

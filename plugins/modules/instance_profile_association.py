@@ -207,10 +207,10 @@ from typing import Any, NoReturn
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils import instances
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.profile_plan import OTHER_PROFILE, Wanted
 from ansible_collections.fleet.ssm.plugins.module_utils.profile_run import ProfileRun, Settings
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, open_places
 
 
 def read_wanted(params: dict[str, Any]) -> Wanted:
@@ -241,7 +241,7 @@ def main() -> NoReturn:
     params = module.params
     try:
         wanted, selection = read_wanted(params), instances.read_selection(params)
-        opened = open_places(read_accounts(params), make_pool(params, "instance_profile_association", retries=False), params["max_workers"])
+        opened = open_places(params, "instance_profile_association", retries=False)
     except OptionError as error:
         module.fail_json(msg=str(error))
 
@@ -261,7 +261,7 @@ def main() -> NoReturn:
     if not stopped:
         run.apply()
 
-    result: dict[str, Any] = {**run.result(), "errors": [str(problem) for problem in merge(run.errors)]}
+    result: dict[str, Any] = {**run.result(), "errors": told(run.errors)}
     if module._diff and not stopped:
         result["diff"] = run.diff()
     for warning in run.warnings:

@@ -209,7 +209,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, gather
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
 
 _STATES = ["pending", "running", "stopping", "stopped", "shutting-down", "terminated"]
@@ -267,7 +267,7 @@ def main() -> NoReturn:
     def look() -> Collected:
         found = collect(listed.accounts, selection, pool, max_workers=max(1, params["max_workers"]))
         found.errors[:0] = listed.errors
-        problems = [str(problem) for problem in merge(found.errors)]
+        problems = told(found.errors)
         if problems and (params["strict"] or not found.regions):
             module.fail_json(msg="\n".join(problems), nodes=[node for _account, node in found.nodes], errors=problems)
         return found
@@ -300,12 +300,12 @@ def main() -> NoReturn:
             waiting = judge((node for _account, node in found.nodes), params["instance_ids"], evidence, now=time.time())
         result["late"] = list(waiting.late)
         if not waiting.enough(params["wait_count"]):
-            told = "; ".join(f"{node['instance_id']}: {node['reason']}" for node in waiting.late[:20])
+            late = "; ".join(f"{node['instance_id']}: {node['reason']}" for node in waiting.late[:20])
             more = f"; and {len(waiting.late) - 20} more in 'late'" if len(waiting.late) > 20 else ""
             wanted = max(params["wait_count"] or 1, len(waiting.online) + len(waiting.late))
-            text = f"{len(waiting.online)} of {wanted} nodes are online after {params['wait_timeout']} s. {told or 'No other node matches'}{more}."
+            text = f"{len(waiting.online)} of {wanted} nodes are online after {params['wait_timeout']} s. {late or 'No other node matches'}{more}."
             module.fail_json(msg=text, nodes=[node for _account, node in found.nodes], **result)
-    problems = [str(problem) for problem in merge(found.errors)]
+    problems = told(found.errors)
     for problem in problems:
         module.warn(f"{problem} Nodes from there are missing.")
     module.exit_json(changed=False, nodes=[node for _account, node in found.nodes], errors=problems, **result)

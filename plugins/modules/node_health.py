@@ -214,7 +214,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DET
 from ansible_collections.fleet.ssm.plugins.module_utils.health.observe import observe
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
 
 _STATES = ["pending", "running", "stopping", "stopped", "shutting-down", "terminated"]
@@ -238,8 +238,7 @@ def select(params: dict[str, Any]) -> Selection:
 def describe(node: Node, evidence: Evidence, now: float, minimum_version: str | None) -> dict[str, Any]:
     """A node of the report."""
     causes = [cause.describe() for cause in diagnose(node, evidence, now=now, minimum_version=minimum_version)]
-    told = {name: node[name] for name in _TOLD}
-    return {**told, "name": node["tags"].get("Name"), "status": str(status_of(node, minimum_version)), "causes": causes}
+    return {**{name: node[name] for name in _TOLD}, "name": node["tags"].get("Name"), "status": str(status_of(node, minimum_version)), "causes": causes}
 
 
 def main() -> NoReturn:
@@ -271,12 +270,12 @@ def main() -> NoReturn:
     workers = max(1, params["max_workers"])
     listed = find_accounts(accounts, pool, workers)
     found = collect(listed.accounts, selection, pool, max_workers=workers)
-    problems = [str(problem) for problem in merge([*listed.errors, *found.errors])]
+    problems = told([*listed.errors, *found.errors])
     if problems and (params["strict"] or not found.regions):
         module.fail_json(msg="\n".join(problems), errors=problems)
     machines, not_observed = observe(found.places, params["observe"], params["earlier"], workers)
     gathered = gather(found, max_workers=workers, machines=machines, console=params["console"]) if params["evidence"] else Gathered()
-    unchecked = [str(problem) for problem in merge([*gathered.errors, *not_observed])]
+    unchecked = told([*gathered.errors, *not_observed])
 
     now = time.time()
     nodes = [

@@ -192,8 +192,8 @@ from ansible_collections.fleet.ssm.plugins.module_utils import instances
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.port_plan import RDP, SSH
 from ansible_collections.fleet.ssm.plugins.module_utils.port_state import PortPlace
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, told
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, open_places, side_by_side
 
 
 def main() -> NoReturn:
@@ -210,7 +210,7 @@ def main() -> NoReturn:
     params = module.params
     try:
         selection = instances.read_selection(params)
-        opened = open_places(read_accounts(params), make_pool(params, "open_ports"), params["max_workers"])
+        opened = open_places(params, "open_ports")
     except OptionError as error:
         module.fail_json(msg=str(error))
 
@@ -229,7 +229,7 @@ def main() -> NoReturn:
     for place in places:
         would = {verdict.rule.rule_id for verdict in place.verdicts if verdict.close and params["close"]}
         rules += place.rules(would if module.check_mode else place.closed)
-    problems = [str(problem) for problem in merge([*opened.errors, *(error for place in places for error in place.errors)])]
+    problems = told([*opened.errors, *(error for place in places for error in place.errors)])
     result: dict[str, Any] = {
         "changed": any(rule["changed"] for rule in rules),
         "instances": [instance for place in places for instance in place.instances()],

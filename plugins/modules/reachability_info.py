@@ -135,9 +135,9 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from ansible_collections.fleet.ssm.plugins.module_utils import instances
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.network_state import Judged, judged
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.reachability import SERVICES
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place, argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place, argument_spec, attempt_all, open_places
 
 
 def main() -> NoReturn:
@@ -153,23 +153,18 @@ def main() -> NoReturn:
     params = module.params
     try:
         selection = instances.read_selection(params)
-        opened = open_places(read_accounts(params), make_pool(params, "reachability_info"), params["max_workers"])
+        opened = open_places(params, "reachability_info")
     except OptionError as error:
         module.fail_json(msg=str(error))
 
-    def attempt(place: Place) -> list[dict[str, Any]] | CollectError:
-        try:
-            found = judged(place, instances.selected(place, selection), params["services"])
-            return [described(place, each) for each in found]
-        except CollectError as error:
-            return error
+    def look(place: Place) -> list[dict[str, Any]]:
+        return [described(place, each) for each in judged(place, instances.selected(place, selection), params["services"])]
 
-    looked = side_by_side(attempt, opened.places, params["max_workers"])
-    errors = [*opened.errors, *(each for each in looked if isinstance(each, CollectError))]
-    subnets = [entry for each in looked if not isinstance(each, CollectError) for entry in each]
+    looked, refused = attempt_all(look, opened.places, params["max_workers"])
+    subnets = [entry for each in looked for entry in each]
     problems = [in_words(entry) for entry in subnets if not entry["reaches"]]
-    refusals = [str(problem) for problem in merge(errors)]
-    if refusals and (params["strict"] or all(isinstance(each, CollectError) for each in looked)):
+    refusals = told([*opened.errors, *refused])
+    if refusals and (params["strict"] or not looked):
         module.fail_json(msg="\n".join(refusals), subnets=subnets, problems=problems, errors=refusals)
     for refusal in refusals:
         module.warn(f"{refusal} Subnets from there are missing.")

@@ -435,7 +435,7 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge, told
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.caller import Caller
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.cancel import cancel
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.mark import RUN_ID_LIMIT, is_run_id
@@ -448,7 +448,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.run import Ru
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.sink import Sink
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.targets import Targets, read_targets
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.verdict import summary, verdict
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, open_places, side_by_side
 
 _TARGETS = ("instance_ids", "nodes", "tags", "resource_group")
 _NOTIFICATION = {
@@ -489,7 +489,7 @@ class Task:
 
     def open(self) -> None:
         """:raises OptionError: if accounts cannot be meant as they are written."""
-        opened = open_places(read_accounts(self.params), make_pool(self.params, "run_command", retries=False), self.params["max_workers"])
+        opened = open_places(self.params, "run_command", retries=False)
         self.errors += opened.errors
         turn = threading.Semaphore(max(1, self.params["max_workers"]))
         self.callers = [Caller(place, turn, self.stop) for place in opened.places]
@@ -499,8 +499,7 @@ class Task:
     def exit(self, problem: str | None, **result: Any) -> NoReturn:
         """The module's end."""
         calls = {"total": sum(caller.calls for caller in self.callers), "throttled": sum(caller.throttled for caller in self.callers)}
-        told = [str(one) for one in merge(self.errors)]
-        result = {"run_id": self.run_id, "errors": told, "calls": calls, **result}
+        result = {"run_id": self.run_id, "errors": told(self.errors), "calls": calls, **result}
         if problem:
             self.module.fail_json(msg=problem, **result)
         self.module.exit_json(**result)
@@ -591,7 +590,7 @@ def conclude(task: Task, parts: Sequence[PlaceRun], sink: Sink, *, in_time: bool
         result["results_path"] = params["results_path"]
     if sink.left_out:
         task.module.warn(f"{sink.left_out} results are not returned, beyond 'max_results'. Set 'results_path' to have all of them in a file.")
-    refusals = [str(problem) for problem in merge(task.errors)]
+    refusals = told(task.errors)
     if not params["wait"]:
         problems = [*doubts, *refusals]
         task.exit("\n".join(problems) or (None if commands else "No command was sent."), **result)

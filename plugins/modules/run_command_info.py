@@ -155,10 +155,10 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, merge
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.caller import Caller
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.history import Question, commands, results, view
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, open_places, read_accounts, side_by_side
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, attempt_all, open_places
 
 _STATUS = {
     "pending": "Pending", "in_progress": "InProgress", "success": "Success", "cancelled": "Cancelled", "failed": "Failed", "timed_out": "TimedOut",
@@ -210,7 +210,7 @@ def main() -> NoReturn:
             instance_id=params["instance_id"],
             limit=params["max_commands"],
         )
-        opened = open_places(read_accounts(params), make_pool(params, "run_command_info", retries=False), params["max_workers"])
+        opened = open_places(params, "run_command_info", retries=False)
     except OptionError as error:
         module.fail_json(msg=str(error))
     with_results = params["results"]
@@ -218,23 +218,15 @@ def main() -> NoReturn:
         with_results = bool(params["command_ids"] or params["run_id"] or params["instance_id"])
     turn = threading.Semaphore(max(1, params["max_workers"]))
 
-    def look(caller: Caller) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | CollectError:
-        try:
-            place = caller.place.describe()
-            found = list(commands(caller, question))
-            nodes = [record for entry in found for record in results(caller, entry, question, place, params["output"])] if with_results else []
-            return [view(entry, place) for entry in found], nodes
-        except CollectError as error:
-            return error
+    def look(caller: Caller) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        place = caller.place.describe()
+        found = list(commands(caller, question))
+        nodes = [record for entry in found for record in results(caller, entry, question, place, params["output"])] if with_results else []
+        return [view(entry, place) for entry in found], nodes
 
-    errors, shown, nodes = list(opened.errors), [], []
-    for answer in side_by_side(look, [Caller(place, turn, threading.Event()) for place in opened.places], params["max_workers"]):
-        if isinstance(answer, CollectError):
-            errors.append(answer)
-        else:
-            shown += answer[0]
-            nodes += answer[1]
-    problems = [str(problem) for problem in merge(errors)]
+    looked, refused = attempt_all(look, [Caller(place, turn, threading.Event()) for place in opened.places], params["max_workers"])
+    shown, nodes = [each for found, _nodes in looked for each in found], [each for _found, nodes in looked for each in nodes]
+    problems = told([*opened.errors, *refused])
     result: dict[str, Any] = {"commands": shown, "errors": problems}
     if with_results:
         result["nodes"] = nodes

@@ -18,8 +18,11 @@ import pytest
 
 from tests.integration.controller import MUX, Controller, stop_mux
 from tests.integration.direct import DirectConnection
+from tests.integration.permissions import check_calls
 from tests.integration.routes import RUN_COMMAND
 from tests.lab import Lab
+
+Lab.closing.append(check_calls)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 from urllib.parse import quote
 
 from .environment import environment, write_inventory
@@ -177,6 +177,9 @@ class Lab:
     programs, with which all nodes of kind process then run.
     """
 
+    #: Called with the folder of each lab that is about to end: to look at `requests.jsonl`.
+    closing: ClassVar[list[Callable[[Path], None]]] = []
+
     def __init__(
         self,
         nodes: int | Sequence[Mapping[str, Any] | NodeDefinition] = 6,
@@ -229,7 +232,11 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        try:
+            for look in self.closing:
+                look(self.folder)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop all nodes and the service, delete the folder."""

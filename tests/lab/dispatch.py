@@ -24,7 +24,7 @@ from .documents import owner_of, short_name
 from .errors import AwsError, WireProtocol, failed
 from .faults import Side
 from .moto_bridge import Answer, bucket_region, iam_arn, key_arn, remembered
-from .request_log import LoggedRequest, timestamp
+from .request_log import LoggedRequest, caller_of, timestamp
 from .rest_names import rest_operation
 from .ssm_api import HANDLERS, SELF_AUTHORIZED, Call
 from .validation import parse_parameters
@@ -112,7 +112,7 @@ class Dispatcher:
             answer, error = Answer(500, [("Content-Type", kind)], content), "lab failure"
         if answer.status >= 400 and not error:
             error = str(answer.status)
-        self._note(meaning, principal, answer, error, begun, len(body))
+        self._note(raw, meaning, principal, answer, error, begun)
         if lost and request.transport is not None:
             request.transport.abort()
             raise ConnectionError("the answer is lost")
@@ -266,7 +266,7 @@ class Dispatcher:
         return f"{scheme}://{base.partition('://')[2]}"
 
     def _note(
-        self, meaning: Meaning, principal: Principal | None, answer: Answer, error: str, begun: float, received: int
+        self, raw: RawRequest, meaning: Meaning, principal: Principal | None, answer: Answer, error: str, begun: float
     ) -> None:
         self._world.log.add(
             LoggedRequest(
@@ -278,9 +278,10 @@ class Dispatcher:
                 status=answer.status,
                 error=error,
                 milliseconds=round((time.monotonic() - begun) * 1000, 1),
-                request_bytes=received,
+                request_bytes=len(raw.body),
                 response_bytes=len(answer.body),
                 by_node=principal is not None and principal.node_id is not None,
+                caller=caller_of(raw.headers),
             )
         )
 
@@ -313,6 +314,8 @@ def understand(raw: RawRequest) -> Meaning:
 def iam_action(name: str) -> str:
     """The action by which IAM knows an operation, both as ``s3:HeadBucket``."""
     service, _colon, operation = name.partition(":")
+    if service == "sqs":  # IAM does not tell batches from single messages
+        return name.removesuffix("Batch")
     return f"s3:{_IAM_ACTIONS.get(operation, operation)}" if service == "s3" else name
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ class LoggedRequest:
     request_bytes: int
     response_bytes: int
     by_node: bool  #: an agent called, not a controller
+    caller: str = ""  #: which plugin or module of the collection it says that it is
+
+
+def caller_of(headers: Mapping[str, str]) -> str:
+    """What the collection's clients say at the end of their user agent: ``fleet.ssm/document``."""
+    return next((name for word in headers.get("User-Agent", "").split() if (name := word.removeprefix("fleet.ssm/")) != word), "")
 
 
 class RequestLog:

@@ -21,8 +21,10 @@ from tests.integration.conftest import BUCKET, connection_variables
 from tests.integration.controller import Controller, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
+from tests.integration.test_policies import OPERATOR, actions, denied, policy
 from tests.integration.waiting import eventually
 from tests.lab import Lab
+from tests.lab.dispatch import iam_action
 
 Connect = Callable[..., DirectConnection]
 
@@ -153,6 +155,20 @@ def test_events_tell_the_end_and_the_queue_goes_with_the_mux(lab: Lab, own_conne
     assert lab.requests().counts["ssm:ListCommandInvocations"] == 1
     stop_mux(Path(os.environ["HOME"]), lab.env())
     assert _queues(lab) == []
+
+
+@without_bucket
+def test_the_policy_for_events_is_enough_and_all_of_it_is_called(lab: Lab, own_connect: Connect, topic: str) -> None:
+    lab.client("sqs").create_queue(QueueName="fleet-ssm-mux-1700000000-leftover")
+    for name in ("run_command", "events"):
+        lab.policy(policy(name), principal=OPERATOR)
+    lab.reset_requests()
+    try:
+        assert own_connect(ansible_ssm_events_topic=topic).execute("sleep 1; echo done")[1] == b"done\n"
+        stop_mux(Path(os.environ["HOME"]), lab.env())
+        assert not denied(lab) and actions(policy("events")) <= {iam_action(action) for action in lab.requests().counts}
+    finally:
+        lab.clear_permissions()
 
 
 @without_bucket

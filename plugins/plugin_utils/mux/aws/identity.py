@@ -388,7 +388,7 @@ class Identity:
             use_dualstack_endpoint=settings.use_dualstack,
             max_pool_connections=_THREADS,
             tcp_keepalive=True,
-            user_agent_extra="fleet.ssm",
+            user_agent_extra="fleet.ssm/ssm",  # as modules name themselves
             **{**_API_TIMEOUT, **more},
         )
 
