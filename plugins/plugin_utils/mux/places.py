@@ -35,7 +35,7 @@ def socket_path(directory: str) -> str:
     for a unix socket, ``/tmp`` stands for it.
     """
     directory = os.path.abspath(os.path.expanduser(directory))
-    name = os.path.join(f"fssm-{os.getuid()}", _hash(f"{directory}\0{PLUGIN_UTILS}\0{sys.prefix}"))
+    name = os.path.join(f"fssm-{os.getuid()}", _hash(f"{directory}\0{PLUGIN_UTILS}\0{os.path.realpath(sys.prefix)}"))
     path = os.path.join(directory, name)
     if len(os.fsencode(path)) + len(".lock") >= _SOCKET_LIMIT:
         path = os.path.join("/tmp", name)

@@ -17,6 +17,13 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import places
 from tests.integration.controller import MUX
 
 
+def test_a_virtual_environment_by_another_path_has_the_same_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "current").symlink_to(sys.prefix)
+    expected = places.socket_path(str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "current"))
+    assert places.socket_path(str(tmp_path)) == expected
+
+
 def test_a_socket_path_always_fits(tmp_path: Path) -> None:
     for directory in ("/tmp/x", str(tmp_path / ("long" * 40))):
         path = places.socket_path(directory)
