@@ -37,6 +37,7 @@ def _background_cpu(row: Row) -> str:
 
 _LINES: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("mix", "ms a task: command, file, copy, stat, template", _marginal),
+    ("mix", "s in that in which modules waited for nothing (see below), not counted", lambda row: f"{row.idle_s:.1f}"),
     ("commands5x10", "ms a task: 5 hosts × 10 command", _marginal),
     ("commands50x10", "ms a task: 50 hosts × 10 command", _marginal),
     ("first", "s: one command, nothing open yet", _seconds),
@@ -68,6 +69,11 @@ def table(results: Results) -> str:
                 if any(found):
                     words = title + (", become root" if become else "")
                     lines.append(f"| {words} | {latency} ms | " + " | ".join("–" if row is None else figure(row) for row in found) + " |")
+    lines += [
+        "",
+        "Not counted with one host: seconds in which ansible-core's `run_command` waits for a program that has ended. It loses a race with it",
+        "now and then, on the node and with any transport; `echo` that takes a second is this.",
+    ]
     return "\n".join(lines)
 
 

@@ -18,7 +18,8 @@ from typing import Any
 class Sample:
     """What one run of a playbook took."""
 
-    seconds: float  #: wall clock of ansible-playbook
+    seconds: float  #: wall clock of ansible-playbook; with one host, less ``idle_s``
+    idle_s: int  #: seconds that modules waited for nothing on the nodes, see callback_plugins/idle_waits.py
     controller_cpu_s: float  #: user and system time of ansible-playbook and its children, and of the mux or the ssh masters meanwhile
     background_cpu_s: float  #: the part of that which the mux or the ssh masters took
     peak_rss_mb: float  #: the largest process of ansible-playbook
@@ -41,7 +42,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Row:
-    """The samples of one key, put together. Seconds are of the whole playbook; ``marginal_ms`` is for a task, less the empty play."""
+    """The samples of one key, put together. Seconds are of the whole playbook; ``marginal_ms`` is for a task, less the empty play; ``idle_s`` is a mean."""
 
     transport: str
     workload: str
@@ -61,6 +62,7 @@ class Row:
     api_calls: float | None
     wire_bytes: float | None
     runs: int
+    idle_s: float = 0.0
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -75,6 +77,7 @@ def make_row(key: Key, tasks: int, samples: Sequence[Sample], empty_s: float | N
     return Row(
         **asdict(key), tasks=tasks, median_s=round(median, 3), min_s=round(min(seconds), 3), max_s=round(max(seconds), 3),
         marginal_ms=None if empty_s is None or not tasks else round(1000 * (median - empty_s) / tasks, 1),
+        idle_s=round(statistics.mean(sample.idle_s for sample in samples), 1),
         controller_cpu_s=_median(sample.controller_cpu_s for sample in samples) or 0.0,
         background_cpu_s=_median(sample.background_cpu_s for sample in samples) or 0.0,
         peak_rss_mb=_median(sample.peak_rss_mb for sample in samples) or 0.0,

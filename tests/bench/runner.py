@@ -36,6 +36,7 @@ class Runner:
         self._folder, self._lab, self._network, self._nodes = folder, lab, network, nodes
         self._runs = itertools.count(1)
         self._with_sessions: dict[str, Transport] = {}
+        self._idle = folder / "idle"
         (folder / "random-20").write_bytes(os.urandom(20 * MEGABYTES))
         (folder / "template.j2").write_text("{% for number in range(20) %}{{ run }} {{ number }}\n{% endfor %}", encoding="utf-8")
 
@@ -62,12 +63,15 @@ class Runner:
         wire = self._network.wire_bytes
         self._lab.reset_requests()
         before = {process.pid: processes.cpu_seconds(process) for process in transport.background()}
+        self._idle.unlink(missing_ok=True)
         usage = self._play(transport, workload, nodes, become=become)
+        idle = sum(map(int, self._idle.read_text(encoding="utf-8").split())) if self._idle.exists() else 0
         after = transport.background()
         background_cpu = sum(processes.cpu_seconds(process) - before.get(process.pid, 0.0) for process in after)
         on_node = transport.node_processes(nodes[0])
         return Sample(
-            seconds=usage.seconds,
+            seconds=usage.seconds - (idle if len(nodes) == 1 else 0),
+            idle_s=idle,
             controller_cpu_s=usage.cpu_s + background_cpu,
             background_cpu_s=background_cpu,
             peak_rss_mb=usage.peak_rss_mb,
@@ -99,6 +103,9 @@ class Runner:
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"),
             "ANSIBLE_HOST_KEY_CHECKING": "0",
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "tests/bench/callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "idle_waits",
+            "FLEET_BENCH_IDLE": str(self._idle),
             **transport.environment,
         }
 

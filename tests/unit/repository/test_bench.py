@@ -17,7 +17,7 @@ RESULTS = REPOSITORY / "tests" / "bench" / "results" / "bench.json"
 
 def sample(seconds: float, api_calls: int | None = None) -> Sample:
     return Sample(
-        seconds, controller_cpu_s=1.0, background_cpu_s=0.5, peak_rss_mb=60.0, background_rss_mb=80.0, node_rss_mb=20.0,
+        seconds, idle_s=0, controller_cpu_s=1.0, background_cpu_s=0.5, peak_rss_mb=60.0, background_rss_mb=80.0, node_rss_mb=20.0,
         api_calls=api_calls, wire_bytes=1000,
     )  # fmt: skip
 
