@@ -30,7 +30,7 @@ from .workloads import EMPTY, WORKLOADS, Workload
 RESULTS = Path(__file__).parent / "results" / "bench.json"
 QUICK_RESULTS = REPOSITORY / ".build" / "bench-quick.json"
 TRANSPORTS = ("local", "ssh", "mitogen", "session", "session_public")
-FIRST_SSHD_PORT = 42200
+FIRST_SSHD_PORT = 22200  # below those that the kernel gives to connections
 
 
 @dataclass(frozen=True)

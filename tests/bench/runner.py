@@ -22,6 +22,9 @@ from .rows import Sample
 from .transports import Transport
 from .workloads import COMMAND, MEGABYTES, PREPARE, Workload
 
+CONNECT_FORKS = 10
+"""Hosts that are connected at once where that is not timed: fifty key exchanges on two cores can outlast sshd's patience."""
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -42,7 +45,7 @@ class Runner:
 
     def prepare(self, transport: Transport) -> None:
         """Make on each node what workloads expect there; connects as well."""
-        self._play(transport, Workload("prepare", PREPARE), self._nodes, become=False)
+        self._play(transport, Workload("prepare", PREPARE), self._nodes, become=False, forks=CONNECT_FORKS)
         if transport.on_session:
             self._with_sessions[transport.name] = transport
 
@@ -56,7 +59,7 @@ class Runner:
                     other.forget()  # its processes on the nodes could not be told from this one's
             self._with_sessions[transport.name] = transport
         if workload.connected:
-            self._play(transport, COMMAND, nodes, become=become)
+            self._play(transport, COMMAND, nodes, become=become, forks=CONNECT_FORKS)
         else:
             transport.forget()
         self._network.latency = latency_ms / 1000
@@ -64,7 +67,7 @@ class Runner:
         self._lab.reset_requests()
         before = {process.pid: processes.cpu_seconds(process) for process in transport.background()}
         self._idle.unlink(missing_ok=True)
-        usage = self._play(transport, workload, nodes, become=become)
+        usage = self._play(transport, workload, nodes, become=become, forks=len(nodes))
         idle = sum(map(int, self._idle.read_text(encoding="utf-8").split())) if self._idle.exists() else 0
         after = transport.background()
         background_cpu = sum(processes.cpu_seconds(process) - before.get(process.pid, 0.0) for process in after)
@@ -81,12 +84,12 @@ class Runner:
             wire_bytes=self._network.wire_bytes - wire if transport.counts_wire else None,
         )
 
-    def _play(self, transport: Transport, workload: Workload, nodes: Sequence[BenchNode], *, become: bool) -> processes.Usage:
+    def _play(self, transport: Transport, workload: Workload, nodes: Sequence[BenchNode], *, become: bool, forks: int) -> processes.Usage:
         variables = {"run": f"run-{next(self._runs)}", "ansible_become": become, "ansible_pipelining": True}
         hosts = {node.node.name: transport.variables(node) for node in nodes}
         self._write("inventory.yml", {"all": {"hosts": hosts, "vars": variables}})
         self._write("play.yml", [{"hosts": "all", "gather_facts": False, "tasks": [dict(task) for task in workload.tasks]}])
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "-f", str(len(nodes)), "play.yml"]
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "-f", str(forks), "play.yml"]
         log = self._folder / f"{transport.name}.log"
         usage = processes.run(command, self._folder, self._environment(transport), log)
         if usage.returncode:
