@@ -223,7 +223,7 @@ class SessionClient:
             self._stats.api_calls += 1
             # The session ends by its idle time-out, and the runner by its dead-man timer, if this does not get through.
             with suppress(Exception):
-                async with asyncio.timeout(self._settings.close_timeout):
+                async with asyncio.timeout(self._settings.terminate_timeout):
                     await self._terminate()
         self._end(Closed("closed by the controller", clean=True))
         if self._runner is not None:

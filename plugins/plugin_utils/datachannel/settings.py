@@ -50,4 +50,7 @@ class ChannelSettings:
     """How long a lost connection is tried to be resumed."""
 
     close_timeout: float = 2.0
-    """Bound of each step of an orderly end."""
+    """Bound of each step of an orderly end, but for the call that ends the session."""
+
+    terminate_timeout: float = 6.0
+    """Bound of that call. Without it the session lives on until its idle time-out, so a busy controller takes its time."""

@@ -109,7 +109,7 @@ class NodeSessions:
         return StartedSession(session_id, answer.get("StreamUrl", ""), answer.get("TokenValue", ""), self.node_id)
 
     async def _terminate(self, session_id: str) -> None:
-        deadline = asyncio.get_running_loop().time() + 2.0
+        deadline = asyncio.get_running_loop().time() + ChannelSettings().terminate_timeout
         await self._identity.call("ssm", "terminate_session", deadline=deadline, resource=session_id, SessionId=session_id)
 
     async def _generate_data_key(self, key_id: str, context: Mapping[str, str]) -> DataKey:
