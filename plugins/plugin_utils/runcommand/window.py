@@ -17,8 +17,11 @@ MOST = 50
 class Window(Generic[Item]):
     """The tasks of one kind that have come. It follows arrivals: closed when it is full, or when the next one is late for them."""
 
-    LONGEST = 2.0
-    """Seconds after the first one."""
+    LONGEST = 15.0
+    """Seconds after the first one. A busy controller takes that long to bring fifty forks so far, and a task ends with its last host."""
+
+    LONGEST_GAP = 1.5
+    """Seconds for which the next one is waited for at most."""
 
     FIRST_GAP = 0.15
     """Seconds for which a second one is waited for. Most tasks are alone, so it is short; forks come closer together."""
@@ -53,4 +56,4 @@ class Window(Generic[Item]):
         """When it is over, if none comes until then: after three times the gap that there was between the last ones."""
         if self.is_full:
             return self.opened
-        return min(self.opened + self.LONGEST, self._last + max(self.FIRST_GAP, 3 * self._gap))
+        return min(self.opened + self.LONGEST, self._last + min(max(self.FIRST_GAP, 3 * self._gap), self.LONGEST_GAP))
