@@ -127,6 +127,6 @@ async def test_a_module_does_not_wait_for_its_directory(node: Node, tmp_path: Pa
     node.session.deaf = True
     await node.make(NAMES[1])
     answer = node.module(NAMES[1], tmp_path / "second")
-    await until(lambda: (tmp_path / "second").exists())
+    await until((tmp_path / "second").exists)
     node.session.hear()
     assert json.loads(await answer)["rc"] == 0
