@@ -221,7 +221,7 @@ def odd(lab: Lab, request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.slow
 @without_bucket
-@pytest.mark.skipif(bool(os.environ.get("FLEET_SSM_AGENT")), reason="an option of our own agent")
+@pytest.mark.skipif(bool(os.environ.get("FLEET_SSM_AGENT")), reason="about our own nodes alone: an option of theirs")
 @pytest.mark.parametrize("odd", [{"replies_reversed": True}], indirect=True)
 def test_what_is_told_after_the_end_changes_nothing(connect: Connect, odd: LabNode) -> None:
     connection = connect(odd.node_id)

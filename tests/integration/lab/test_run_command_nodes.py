@@ -18,7 +18,7 @@ from tests.lab import Lab, LabNode
 
 SHELL = "AWS-RunShellScript"
 BUCKET = "fleet-lab-outputs"
-NOT_REAL = pytest.mark.skipif(bool(AGENT), reason="needs PowerShell, or an option of our own agent")
+NOT_REAL = pytest.mark.skipif(bool(AGENT), reason="about our own nodes alone: scripted PowerShell, or an option of theirs")
 
 
 @pytest.fixture(scope="module")
