@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 from xml.etree import ElementTree
 
-
 ALONE = "skipped: about our own nodes alone"
 
 
