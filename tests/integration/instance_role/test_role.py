@@ -316,7 +316,21 @@ def test_taking_it_away_leaves_what_others_use(estate: Estate) -> None:
     assert estate.run(state="absent").check().stats["localhost"]["changed"] == 0
 
 
+@pytest.fixture
+def private(company: Lab) -> Iterator[None]:
+    """The default network without its way to the internet."""
+    ec2 = company.client("ec2", region=REGIONS[0])
+    company.add({"name": "any", "kind": "simulated", "account": HUB, "region": REGIONS[0]})  # the network is opened for the first instance
+    (table,) = ec2.describe_route_tables(Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"]
+    (way,) = (route for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0")
+    there = {"RouteTableId": table["RouteTableId"], "DestinationCidrBlock": "0.0.0.0/0"}
+    ec2.delete_route(**there)
+    yield
+    ec2.create_route(**there, GatewayId=way["GatewayId"])
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("private")
 def test_a_private_subnet_and_an_open_port_are_told(estate: Estate) -> None:
     node = estate.launch()
     ec2 = estate.lab.client("ec2", region=REGIONS[0])
