@@ -3,8 +3,8 @@
 """Notes the whole seconds that ``echo`` took in ``command`` tasks, one a line, in the file that ``FLEET_BENCH_IDLE`` names.
 
 `AnsibleModule.run_command` asks twice whether its command has ended. If it ends in between, the loop waits in ``poll([], 1000)`` for
-nothing (ansible-core 2.16 to 2.21; seen with strace). How often depends on microseconds, on the node alone: on 2 cores at up to every
-fourth command, by any transport. ``echo`` takes no time, so that what it takes is this second.
+nothing (seen with strace, ansible-core 2.21). How often depends on microseconds, on the node alone: on 2 cores in up to four of ten
+commands, by any transport. ``echo`` takes no time, so that what it takes is this second.
 """
 
 from __future__ import annotations
