@@ -296,6 +296,22 @@ async def test_session_survives_the_loss_of_a_websocket(lab, node, side):
             await echo(session, b"word %d" % number)
 
 
+@pytest.mark.skipif(bool(AGENT), reason="about our own nodes alone: a real agent looks a thousand times a second")
+async def test_session_whose_client_is_away_costs_its_node_nothing(lab, node):
+    def pauses() -> int:
+        """How often the session's worker has gone to sleep."""
+        return int(node.run(f"awk '/^voluntary/ {{print $2}}' /proc/{worker}/status").stdout)
+
+    async with open_session(lab, node, INTERACTIVE, command="printf 'worker %s.' $PPID; while sleep 0.5; do echo; done") as session:
+        worker = int((await session.until(b".")).split()[-1].rstrip(b"."))
+        await asyncio.to_thread(lab.network_away, 10, "client", mode="cut")
+        await asyncio.sleep(1)
+        before = await asyncio.to_thread(pauses)
+        await asyncio.sleep(3)
+        assert await asyncio.to_thread(pauses) - before < 80, "its timers are by tenths of a second"
+    lab.clear_faults()
+
+
 async def test_reboot_is_another_boot_of_the_same_node(lab, node):
     def boot_id() -> str:
         return node.run("cat /proc/sys/kernel/random/boot_id; cat /root/mark").stdout

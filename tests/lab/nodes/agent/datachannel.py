@@ -68,6 +68,8 @@ class DataChannel:
         self._backlog: deque[Message] = deque()
         self._blocked = False
         self._congested = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._writing = False
         self._closing = False
         self._resend_timer: asyncio.TimerHandle | None = None
@@ -94,7 +96,7 @@ class DataChannel:
                 delay *= 2
             else:
                 self._socket = socket
-                self.paused = False
+                self._set_flow(paused=False)
                 self._loop.add_reader(socket.fileno(), self._readable)
                 self._loop.call_soon(self._readable)
                 return
@@ -143,6 +145,20 @@ class DataChannel:
         """The socket does not take what is sent: read no more output."""
         return self._congested
 
+    async def flowing(self) -> None:
+        """Wait until output may be read: neither paused nor congested."""
+        await self._flowing.wait()
+
+    def _set_flow(self, *, paused: bool | None = None, congested: bool | None = None) -> None:
+        if paused is not None:
+            self.paused = paused
+        if congested is not None:
+            self._congested = congested
+        if self.paused or self._congested:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+
     def send(self, payload_type: int, payload: bytes) -> None:
         """Send a payload of the output stream. While paused it is only kept, and goes out by retransmission."""
         frame = self._outbox.add(payload_type, payload, time.monotonic())
@@ -167,7 +183,7 @@ class DataChannel:
             self._writing = True
             self._loop.call_soon(self._flush)
         if self._socket.unsent > _HIGH_WATER:
-            self._congested = True
+            self._set_flow(congested=True)
 
     def _flush(self) -> None:
         socket = self._socket
@@ -188,7 +204,7 @@ class DataChannel:
 
     def _relieve(self) -> None:
         if self._congested:
-            self._congested = False
+            self._set_flow(congested=False)
             self._loop.call_soon(self.on_relief)
 
     def _resend(self) -> None:
@@ -226,19 +242,19 @@ class DataChannel:
     def _handle(self, message: Message) -> None:
         kind = message.kind
         if kind == INPUT_STREAM_DATA:
-            self.paused = False
+            self._set_flow(paused=False)
             acknowledge = self._inbox.receive(message)
             if acknowledge is not None:
                 self._write(pack_acknowledgement(acknowledge))
             self._deliver()
         elif kind == ACKNOWLEDGE:
-            self.paused = False
+            self._set_flow(paused=False)
             sequence = json.loads(message.payload)["AcknowledgedMessageSequenceNumber"]
             self._outbox.acknowledged(sequence, time.monotonic())
         elif kind == PAUSE_PUBLICATION:
-            self.paused = True
+            self._set_flow(paused=True)
         elif kind == START_PUBLICATION:
-            self.paused = False
+            self._set_flow(paused=False)
         elif kind == CHANNEL_CLOSED:
             self.on_closed()
         else:

@@ -93,11 +93,11 @@ class MergedExecSession(ExecSession):
         output = OutputStream(self.channel, self.cipher, OUTPUT)
         with path.open("rb") as file:
             while True:
-                if not self.channel.paused and not self.channel.congested:
-                    chunk = file.read(PAYLOAD)
-                    if not chunk:
-                        return
-                    output.write(chunk)
+                await self.channel.flowing()
+                chunk = file.read(PAYLOAD)
+                if not chunk:
+                    return
+                output.write(chunk)
                 await asyncio.sleep(_PAUSE)
 
 

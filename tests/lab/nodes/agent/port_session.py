@@ -40,8 +40,7 @@ class PortSession(Plugin):
 
     async def _pump(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(PAYLOAD):
-            while self.channel.paused or self.channel.congested:
-                await asyncio.sleep(_PAUSE)
+            await self.channel.flowing()
             self.channel.send(OUTPUT, data)
             await asyncio.sleep(_PAUSE)
 

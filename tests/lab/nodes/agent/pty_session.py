@@ -62,19 +62,19 @@ class PtySession(Plugin):
         await asyncio.sleep(_FIRST_OUTPUT)
         buffer = b""
         while True:
-            if not self.channel.paused and not self.channel.congested:
+            await self.channel.flowing()
+            if not buffer:
+                try:
+                    buffer = os.read(self._master, _READ)
+                except BlockingIOError:
+                    await readable(self._master)
+                    continue
+                except OSError:
+                    return
                 if not buffer:
-                    try:
-                        buffer = os.read(self._master, _READ)
-                    except BlockingIOError:
-                        await readable(self._master)
-                        continue
-                    except OSError:
-                        return
-                    if not buffer:
-                        return
-                output.write(buffer[:PAYLOAD])
-                buffer = buffer[PAYLOAD:]
+                    return
+            output.write(buffer[:PAYLOAD])
+            buffer = buffer[PAYLOAD:]
             await asyncio.sleep(_PAUSE)
 
     def _take(self, message: Message) -> Taken:
