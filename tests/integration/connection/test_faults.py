@@ -38,8 +38,10 @@ def no_fault_is_left(lab: Lab) -> Iterator[None]:
 
 @pytest.fixture
 def node(lab: Lab) -> LabNode:
-    """The node that is harmed; another one than most tests use."""
-    return lab.node("web-2")
+    """The node that is harmed; another one than most tests use. Nothing was counted on it."""
+    harmed = lab.node("web-2")
+    harmed.run("rm -f /tmp/count-*")
+    return harmed
 
 
 def later(seconds: float, action: Callable[[], Any]) -> threading.Timer:
@@ -151,9 +153,9 @@ def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None
 
 @pytest.mark.slow
 @by_both_later
-def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller) -> None:
+def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller, route: str) -> None:
     there = next(node for node in lab.nodes() if node.account != lab.account)
-    own_controller.hosts({there.name: connection_variables(lab, there.name)}, ansible_python_interpreter="/usr/bin/python3")
+    own_controller.hosts({there.name: connection_variables(lab, there.name, route)}, ansible_python_interpreter="/usr/bin/python3")
     own_controller.tasks({"name": "before", "ansible.builtin.command": "true"}).check()
     assert lab.expire_credentials(role="FleetOperator") > 0
     tasks = [{"name": "same session", "ansible.builtin.command": "true"}, {"ansible.builtin.meta": "reset_connection"},
@@ -248,8 +250,8 @@ def test_an_endpoint_that_is_out_of_reach(lab: Lab, own_controller: Controller, 
 
 
 @by_both_later
-def test_an_instance_that_does_not_exist(lab: Lab, controller: Controller) -> None:
-    variables = {**connection_variables(lab, "web-1"), "ansible_ssm_instance_id": "i-0123456789abcdef0"}
+def test_an_instance_that_does_not_exist(lab: Lab, controller: Controller, route: str) -> None:
+    variables = {**connection_variables(lab, "web-1", route), "ansible_ssm_instance_id": "i-0123456789abcdef0"}
     assert "i-0123456789abcdef0" in unreachable(controller, variables)
 
 

@@ -46,7 +46,7 @@ def test_many_forks_that_start_at_once_share_one_mux(lab: Lab, own_controller: C
 
 @pytest.mark.slow
 def test_idle_sessions_used_least_recently_make_room(lab: Lab, own_controller: Controller, ids: dict[str, str]) -> None:
-    own_controller.hosts({name: connection_variables(lab, name) for name in ids}, ansible_ssm_max_sessions=2)
+    own_controller.hosts({name: connection_variables(lab, name) for name in ids}, ansible_ssm_max_sessions=2, ansible_ssm_control_persist=600)
 
     def visit(*names: str) -> None:
         for name in names:
