@@ -359,7 +359,7 @@ options:
         key: silence_timeout
   connection_timeout:
     description:
-      - Seconds in which a session that AWS has started must be ready, and in which a become plugin must prompt on the node.
+      - Seconds in which a session that AWS has started must be ready, counted from its last sign of life, and in which a become plugin must prompt on the node.
     type: int
     default: 30
     version_added: 0.1.0

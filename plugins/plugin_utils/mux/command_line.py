@@ -43,8 +43,9 @@ def _ask(parsed: argparse.Namespace) -> int:
             raise
         print(f"the mux {hanging.pid} did not answer, and was killed")
         return 0
+    as_json = parsed.command == "status" and parsed.json
     if peer is None:
-        print("the mux is not running")
+        print(json.dumps({"running": False}) if as_json else "the mux is not running")
         return 0
     client = MuxClient(peer, patience=_PATIENCE)
     if parsed.command == "stop":
@@ -53,7 +54,7 @@ def _ask(parsed: argparse.Namespace) -> int:
         print(f"the mux {answer['pid']} has ended")
         return 0
     answer = client.ask(FrameType.STATUS)
-    print(json.dumps(answer, indent=2) if parsed.json else describe(answer))
+    print(json.dumps({"running": True, **answer}, indent=2) if as_json else describe(answer))
     return 0
 
 

@@ -22,6 +22,7 @@ from .aws.service_models import preload
 from .command.commands import Commands
 from .command.journal import Journal
 from .command.route import CommandRoute
+from .controllers import Controllers
 from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
@@ -50,6 +51,7 @@ class Mux:
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
         """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
         self.warmth = Warmth()
+        self.controllers = Controllers()
         self._listener = listener
         self._path = path
         self._inode = os.stat(path).st_ino
@@ -130,7 +132,7 @@ class Mux:
     def _command_route(self, who: Identity, options: ConnectionOptions) -> CommandRoute:
         commands = self._commands.get(who.key)
         if commands is None:
-            commands = self._commands[who.key] = Commands(who, self.log, self._journal)
+            commands = self._commands[who.key] = Commands(who, self.log, self._journal, self.controllers)
         return CommandRoute(commands, options, self.log, self.warmth.salt)
 
     def reset(self, options: ConnectionOptions, environment: Mapping[str, str]) -> bool:

@@ -75,12 +75,14 @@ class Work:
     its amount is bounded by the credit that the worker has.
     """
 
-    def __init__(self, action: Action, sink: Sink, lifecycle: Lifecycle, *, silence: float) -> None:
+    def __init__(self, action: Action, sink: Sink, lifecycle: Lifecycle, *, silence: float, worker: int = 0) -> None:
         self.action = action
         self.sink = sink
         self.lifecycle = lifecycle
         self.silence = silence
         """Seconds without any byte from the node after which its channel counts as lost for this work."""
+        self.worker = worker
+        """The process that waits for it; 0: not known."""
         self.input = bytearray()
         self.input_ended = not takes_input(action)
         self.input_passed_on = False

@@ -26,6 +26,7 @@ from .protocol import (
 )
 from .request import ConnectionOptions, OptionError
 from .route import Route
+from .start import peer_credentials
 from .work import Action, Exec, Get, Put, Work
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class WorkerConnection(asyncio.Protocol):
         self._mux = mux
         self._decoder = Decoder()
         self._transport: asyncio.Transport | None = None
+        self._pid = 0
         self._greeted = False
         self._options: ConnectionOptions | None = None
         self._route: Route | None = None
@@ -66,9 +68,12 @@ class WorkerConnection(asyncio.Protocol):
             raise AssertionError
         self._transport = transport
         transport.set_write_buffer_limits(high=OUTPUT_BUFFER)
-        if not self._mux.may_connect(transport.get_extra_info("socket")):
+        peer = transport.get_extra_info("socket")
+        if not self._mux.may_connect(peer):
             transport.abort()
             return
+        self._pid = peer_credentials(peer)[0]
+        self._mux.controllers.joined(self._pid)
         self._mux.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +85,7 @@ class WorkerConnection(asyncio.Protocol):
                 self._work = None
                 work.cancel()
         finally:
+            self._mux.controllers.left(self._pid)
             self._mux.left(self)  # a mux that is left by nobody never ends
 
     def data_received(self, data: bytes) -> None:
@@ -199,7 +205,8 @@ class WorkerConnection(asyncio.Protocol):
         if self._route is None or self._options is None:
             raise ProtocolError("a request before OPEN")
         lifecycle = Lifecycle(self._options.reconnection_retries, harmless=harmless)
-        work = self._work = Work(action, self, lifecycle, silence=self._options.silence_timeout)
+        work = self._work = Work(action, self, lifecycle, silence=self._options.silence_timeout, worker=self._pid)
+        self._mux.controllers.waits(self._pid)
         if isinstance(action, Exec) and self._tell_start:
             work.tell_start = self.started
         self._unconsumed = 0
@@ -227,10 +234,12 @@ class WorkerConnection(asyncio.Protocol):
 
     def done(self, kind: FrameType, **fields: object) -> None:
         self._work = None
+        self._mux.controllers.answered(self._pid)
         self.send(encode_json(kind, **fields))
 
     def failed(self, error: RequestError) -> None:
         self._work = None
+        self._mux.controllers.answered(self._pid)
         self._fail(error)
 
     def sign_of_life(self) -> None:

@@ -28,12 +28,15 @@ def test_without_a_mux_status_and_stop_say_so(own_controller: Controller) -> Non
     for command in ("status", "stop"):
         done = own_controller.mux(command)
         assert (done.returncode, done.stdout) == (0, "the mux is not running\n")
+    assert json.loads(own_controller.mux("status", "--json").stdout) == {"running": False}
     assert mux_processes(own_controller.home) == []
 
 
 def test_status_shows_what_is_open(lab: Lab, own_controller: Controller) -> None:
     own_controller.tasks({"name": "who", "ansible.builtin.raw": "hostname"}).check()
-    (node,) = json.loads(own_controller.mux("status", "--json").stdout)["nodes"]
+    status = json.loads(own_controller.mux("status", "--json").stdout)
+    (node,) = status["nodes"]
+    assert status["running"] is True
     assert (node["node"], node["region"], node["user"], node["running"]) == (lab.node("web-1").node_id, "eu-central-1", "ssm-user", 0)
     text = own_controller.mux("status").stdout
     for part in (lab.node("web-1").node_id, node["session"], "ssm-user", "StartSession"):

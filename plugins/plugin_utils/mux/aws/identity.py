@@ -78,6 +78,8 @@ class Identity:
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._credentials: botocore.credentials.Credentials | None = None
         self.calls: dict[str, int] = {}
+        self.connected_at = float("-inf")
+        """When a data channel was opened last, on the event loop's clock: StartSession and the way to the service worked then."""
         self.documents = Memory()
         self.lookups = Lookups(self)
 

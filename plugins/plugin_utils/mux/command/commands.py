@@ -15,15 +15,16 @@ from ...runcommand.invocation import Invocation
 from ...runcommand.sameness import Commons
 from ...runcommand.script import Blob, Fetched, Part
 from ...runcommand.trailer import Ended, Said, TrailerError
-from ...runcommand.window import Window
 from .. import errors
 from ..aws.identity import Identity
+from ..controllers import Controllers
 from ..errors import RequestError
 from ..lifecycle import Verdict
 from ..protocol import ErrorKind
 from ..tasks import Tasks
 from .bucket import Bucket
 from .event_queue import EventQueue
+from .gathering import Gathering
 from .journal import Journal
 from .sender import Order, Sender, Sent
 from .task import PIECES_LIMIT, CommandTask
@@ -42,15 +43,15 @@ _ANSWERED_WITHIN = 60.0
 class Commands:
     """All that one identity has under way."""
 
-    def __init__(self, identity: Identity, log: logging.Logger, journal: Journal) -> None:
+    def __init__(self, identity: Identity, log: logging.Logger, journal: Journal, controllers: Controllers) -> None:
         self.identity = identity
         self._journal = journal
         self.commons = Commons()
         self.watch = Watch(identity, log)
         self.sender = Sender(identity, log)
         self._log = log
-        self._windows: dict[bytes, Window[CommandTask]] = {}
         self._tasks = Tasks()
+        self._gathering = Gathering(controllers, self._tasks, self._send)
         self._cancels = Tasks()
         self._unwanted: dict[str, set[str]] = {}
         """The nodes on which commands are about to be cancelled."""
@@ -62,12 +63,7 @@ class Commands:
     def submit(self, task: CommandTask) -> None:
         """Send it, with others like it."""
         task.work.changed = lambda: self._changed(task)
-        now = asyncio.get_running_loop().time()
-        window = self._windows.get(task.key)
-        if window is None or not window.takes(task.node_id):
-            window = self._windows[task.key] = Window(now)
-            self._tasks.start(self._gather(task.key, window))
-        window.add(now, task.node_id, task)
+        self._gathering.add(task)
 
     async def close(self) -> None:
         """Cancel what nobody waits for any more, and end."""
@@ -102,14 +98,9 @@ class Commands:
 
     # Batches
 
-    async def _gather(self, key: bytes, window: Window[CommandTask]) -> None:
-        """Wait until the window is over, then send what is in it."""
-        loop = asyncio.get_running_loop()
-        while (left := window.closes - loop.time()) > 0:
-            await asyncio.sleep(min(left, 0.05) if len(window.items) > 1 else left)
-        if self._windows.get(key) is window:
-            del self._windows[key]
-        tasks = [task for task in window.items.values() if self._is_wanted(task)]
+    async def _send(self, gathered: list[CommandTask]) -> None:
+        """Those of the tasks that are still wanted; whatever happens, each is answered or tried again."""
+        tasks = [task for task in gathered if self._is_wanted(task)]
         if not tasks:
             return
         try:

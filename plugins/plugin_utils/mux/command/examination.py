@@ -14,6 +14,7 @@ import tempfile
 from ...runcommand import script
 from .. import errors
 from ..aws.identity import Identity
+from ..controllers import Controllers
 from ..examination import LIMIT, Failed, output_of, say, step
 from ..request import DELIVERY, ConnectionOptions, make_reason
 from .bucket import Bucket
@@ -37,7 +38,7 @@ async def examine(identity: Identity, options: ConnectionOptions) -> None:
     await _bucket(identity, options)
     await _events(identity, options.events_topic, log)
     with tempfile.TemporaryDirectory() as folder:
-        commands = Commands(identity, log, Journal(os.path.join(folder, "doctor")))
+        commands = Commands(identity, log, Journal(os.path.join(folder, "doctor")), Controllers())
         route = CommandRoute(commands, options, log, b"")
         try:
             await step("node", route.open(options, make_reason(None, playbook="the doctor of fleet.ssm")))

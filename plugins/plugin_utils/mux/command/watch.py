@@ -24,9 +24,6 @@ from ..protocol import ErrorKind
 _PATIENCE = 60.0
 """Seconds for which one look may be throttled; the next one follows."""
 
-_TOGETHER = 0.4
-"""Seconds for which the end on one node waits for those on others, as one call reads all their results."""
-
 _FAILURES = 20
 """Looks that fail in a row, for reasons that may pass, until the outcome counts as unknown: the longest pause between them is ten seconds."""
 
@@ -36,11 +33,20 @@ class _Watched:
     command_id: str
     sent: float
     requested: datetime
-    due: float
+    look_at: float
+    """When it is looked at, whatever events tell."""
     ends: dict[str, asyncio.Future[Invocation]]
     invocations: dict[str, Invocation] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     """Nodes on which it has ended, as events say, whose results are to be read."""
+    unread: polling.Ends | None = None
+    """Their ends, since the last look."""
+
+    @property
+    def due(self) -> float:
+        if self.unread is None:
+            return self.look_at
+        return self.unread.first if len(self.told) >= self.open else min(self.look_at, self.unread.read_at(self.sent))
 
     @property
     def open(self) -> int:
@@ -86,9 +92,11 @@ class Watch:
         if watched is None:
             self._early.add(end)
         elif (result := watched.ends.get(end.node_id)) is not None and not result.done():
+            now = asyncio.get_running_loop().time()
             watched.told.add(end.node_id)
-            complete = len(watched.told) >= watched.open
-            watched.due = min(watched.due, asyncio.get_running_loop().time() + (0.0 if complete else _TOGETHER))
+            if watched.unread is None:
+                watched.unread = polling.Ends(now)
+            watched.unread.add(now)
             self._wake.set()
 
     def awaited(self, command_id: str) -> set[str]:
@@ -123,6 +131,8 @@ class Watch:
         loop = asyncio.get_running_loop()
         now = loop.time()
         due = [watched for watched in self._watched.values() if watched.due <= now]
+        for watched in due:
+            watched.unread = None
         try:
             if polling.by_listing({watched.command_id: watched.open for watched in due}):
                 since = min(watched.requested for watched in due) - timedelta(seconds=2)
@@ -142,9 +152,9 @@ class Watch:
             if not watched.open:
                 self._watched.pop(watched.command_id, None)
             else:
-                watched.due = polling.next_look(watched.sent, now, events=self.events and not watched.told)
+                watched.look_at = polling.next_look(watched.sent, now, events=self.events and not watched.told)
                 if self._failed:
-                    watched.due = max(watched.due, now + min(10.0, 0.5 * 2.0**self._failed))
+                    watched.look_at = max(watched.look_at, now + min(10.0, 0.5 * 2.0**self._failed))
 
     async def _read(self, wanted: Sequence[_Watched], **which: Any) -> None:
         """A listing, until everything wanted was seen or it ends."""

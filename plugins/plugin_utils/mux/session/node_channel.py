@@ -43,6 +43,7 @@ class NodeChannel:
     """A runner on a node and what it is doing.
 
     :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
+    :param on_connected: called when the first session's websocket is open.
     :param on_carrier_wanted: called when work would profit from a second session in the place of one that was lost.
     """
 
@@ -53,6 +54,7 @@ class NodeChannel:
         warmth: Warmth,
         *,
         rung: Rung,
+        on_connected: Callable[[], None],
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
         on_carrier_wanted: Callable[[NodeChannel], None],
         log: logging.Logger,
@@ -63,6 +65,7 @@ class NodeChannel:
         self.ready: runner_events.Ready | None = None
         self.opened_at = 0.0
         self._loop = asyncio.get_running_loop()
+        self._on_connected = on_connected
         self._on_lost = on_lost
         self._log = log
         self._warm = WarmNode(runner, warmth)
@@ -100,6 +103,8 @@ class NodeChannel:
             await self.session.open()
         except ChannelError as error:
             raise unreachable(str(error)) if error.permanent else PassingError(str(error)) from error
+        self._last_received = self._loop.time()
+        self._on_connected()
         self._task(self._read(self.session, PTY))
         if self.rung.typed:
             await self._first_output.wait()
@@ -133,6 +138,11 @@ class NodeChannel:
     def usable(self) -> bool:
         """Whether it takes work."""
         return self.ready is not None and not self._ended
+
+    @property
+    def last_received(self) -> float:
+        """When the node was heard of last, or its session connected, on the loop's clock."""
+        return self._last_received
 
     @property
     def busy(self) -> bool:

@@ -33,6 +33,9 @@ ASK_AFTER = 6.0
 RETURNING = 5.0
 """Seconds in which a node that was connected a moment ago may come back (an agent that restarts) before it counts as unreachable."""
 
+AT_MOST = 4
+"""Times the option connection_timeout in which a runner must be ready, however often its session gives a sign of life."""
+
 REASON_WITHIN = 2.5
 """Seconds that the search for the reason may take beyond the time in which a node is to be called unreachable."""
 
@@ -93,7 +96,7 @@ class NodeOpener:
         """A channel that takes work.
 
         :param missed_at: when the node was missed first that was connected until then.
-        :raises RequestError: it cannot be reached; within ten seconds, unless AWS throttles or the node has been connected just before.
+        :raises RequestError: it cannot be reached; within ten seconds, unless AWS throttles, lets others in, or the node has been connected just before.
         """
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -116,7 +119,8 @@ class NodeOpener:
                 until = max(began + Patience.FRESH, clock() + REASON_WITHIN)
                 raise unreachable(await targets.why_not_connected(self._identity, self.node_id, until)) from error
             except PassingError as error:
-                pause = patience.pause(tried_at, clock(), answered=errors.http_status(error) > 0)
+                others_came_in = self._identity.connected_at > tried_at
+                pause = patience.pause(tried_at, clock(), answered=errors.http_status(error) > 0 or others_came_in)
                 if pause is None:
                     raise
                 self._log.info("%s is tried again in %.1f s: %s", self.node_id or options.host, pause, error)
@@ -169,9 +173,15 @@ class NodeOpener:
                     refused.append(self._identity.explain(error, "ssm:StartSession", rung.label))
                     continue
                 known.used(mark)
-            channel = NodeChannel(session, runner, self._mux.warmth, rung=rung, on_lost=self._on_lost, on_carrier_wanted=self._on_carrier_wanted, log=self._log)
+            channel = NodeChannel(
+                session, runner, self._mux.warmth, rung=rung, on_connected=self._connected, on_lost=self._on_lost, on_carrier_wanted=self._on_carrier_wanted,
+                log=self._log,
+            )  # fmt: skip
             return await self._connect(channel, sessions, reason, options)
         raise unreachable(f"no session document can be used on {self.node_id}: " + "; ".join(refused))
+
+    def _connected(self) -> None:
+        self._identity.connected_at = asyncio.get_running_loop().time()
 
     def _start_failed(self, error: BaseException, rung: Rung) -> Exception:
         if isinstance(error, CredentialsError):
@@ -186,18 +196,19 @@ class NodeOpener:
     async def _connect(self, channel: NodeChannel, sessions: NodeSessions, reason: str, options: ConnectionOptions) -> NodeChannel:
         """Wait for the runner; with a second session beside it where the document has one."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + options.connection_timeout
+        began = loop.time()
         ready = loop.create_task(channel.open())
         carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if channel.rung.output_document else None
         try:
-            done, _pending = await asyncio.wait([ready], timeout=min(ASK_AFTER, max(0.0, deadline - loop.time())))
-            if not done:
-                if unknown := await sessions.require_connected():
-                    self._log.info("%s: the connection status is not known: %s", self.node_id, unknown)
-                done, _pending = await asyncio.wait([ready], timeout=max(0.0, deadline - loop.time()))
-            if not done:
-                wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
-                raise unreachable(f"the runner on {self.node_id} was not ready within {options.connection_timeout} s{wrote}")
+            await asyncio.wait([ready], timeout=min(ASK_AFTER, options.connection_timeout))
+            if not ready.done() and (unknown := await sessions.require_connected()):
+                self._log.info("%s: the connection status is not known: %s", self.node_id, unknown)
+            while not ready.done():
+                until = min(channel.last_received + options.connection_timeout, began + AT_MOST * options.connection_timeout)
+                if until <= loop.time():
+                    wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
+                    raise unreachable(f"the runner on {self.node_id} was not ready within {loop.time() - began:.0f} s{wrote}")
+                await asyncio.wait([ready], timeout=until - loop.time())
             self._check_user(await ready, options)
             if not channel.usable:  # its session's end came right behind
                 raise PassingError(f"the connection to {self.node_id} was lost again at once")

@@ -18,7 +18,7 @@ class Patience:
     """Seconds in which faults on the way to a node are met with further tries; it is to be called unreachable within ten."""
 
     AT_LEAST = 5
-    """Further tries after faults that AWS itself has answered: it is within reach, however long the queue of calls is."""
+    """Further tries after faults that AWS itself has answered, or while it lets others in: it is within reach, however long the queue of calls is."""
 
     began: float
     until: float

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import StartedSession
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.controllers import Controllers
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Verdict
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import node_channel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.documents import Rung
@@ -35,8 +36,9 @@ class Opened:
         self.runner = RunnerClient(RunnerSettings(fifo=True))
         self.session = self.make_session(PUBLIC, self.runner.session_command())
         self.channel = NodeChannel(
-            self.session, self.runner, Warmth(), rung=Rung(PUBLIC), on_lost=self._lost, on_carrier_wanted=self._wanted, log=logging.getLogger("test")
-        )  # type: ignore[arg-type]
+            self.session, self.runner, Warmth(), rung=Rung(PUBLIC), on_connected=lambda: None, on_lost=self._lost, on_carrier_wanted=self._wanted,
+            log=logging.getLogger("test"),
+        )  # type: ignore[arg-type]  # fmt: skip
 
     def make_session(self, document: str, line: str) -> LocalSession:
         answer = self.service._StartSession({"DocumentName": document, "Parameters": {"command": [line]}})
@@ -103,6 +105,7 @@ async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened) 
 
     class Mux:
         left_by = 0
+        controllers = Controllers()
 
         def left(self, _worker: WorkerConnection) -> None:
             self.left_by += 1

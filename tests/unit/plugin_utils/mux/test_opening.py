@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, SessionClient
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Output
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import opening
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Patience, Replacements
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.route import SessionRoute
@@ -210,6 +212,83 @@ async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away
     assert await asyncio.wait_for(output, 15) == b"here\n"
     await route.close()
     assert service.open == set()
+
+
+async def test_a_data_channel_that_is_late_while_others_come_in_is_tried_again(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is within reach then, and this machine or the service is busy."""
+    monkeypatch.setattr(Patience, "FRESH", 0.3)
+    late: list[str] = []
+
+    async def on_open(session: LocalSession) -> None:
+        late.append(session.session_id)
+        await asyncio.sleep(0.5)
+        if len(late) < 4:
+            raise ChannelError("timed out during opening handshake")
+
+    service.on_open = on_open
+    who, surroundings = identity(ssm=service.url), Surroundings()
+    first = make(who, service, surroundings)
+    coming = asyncio.create_task(first.open(first._options, "a test"))
+    await until(lambda: bool(late))
+    while not coming.done():  # others come in all the time
+        who.connected_at = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+    await coming
+    assert len(late) == 4
+    await first.close()
+
+
+async def test_a_data_channel_that_is_late_while_nobody_comes_in_is_out_of_reach(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "FRESH", 0.3)
+
+    async def on_open(_session: LocalSession) -> None:
+        await asyncio.sleep(0.5)
+        raise ChannelError("timed out during opening handshake")
+
+    service.on_open = on_open
+    (message,), took = await unreachable(make(identity(ssm=service.url), service))
+    assert took < 2 and "timed out" in message
+
+
+async def test_a_node_that_comes_in_tells_that_the_way_is_open(service: LocalService) -> None:
+    who = identity(ssm=service.url)
+    before = asyncio.get_running_loop().time()
+    route = make(who, service)
+    await route.open(route._options, "a test")
+    assert who.connected_at > before
+    await route.close()
+
+
+@pytest.mark.parametrize(("signs", "opened"), [(6, True), (0, False), (40, False)])
+async def test_a_runner_that_is_late_is_waited_for_while_its_session_gives_signs_of_life(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, signs: int, opened: bool
+) -> None:
+    """A busy node takes its time. But not for ever."""
+    monkeypatch.setattr(opening, "AT_MOST", 2)
+    starting = []
+
+    async def start(session: LocalSession) -> None:
+        session.deaf = True
+
+        async def say() -> None:
+            for _sign in range(signs):
+                await asyncio.sleep(0.4)
+                session._events.put_nowait(Output("stdout", b"starting\r\n"))
+            if opened:
+                session.hear()
+
+        starting.append(asyncio.create_task(say()))
+
+    service.on_open = start
+    route = make(identity(ssm=service.url), service, document=PUBLIC, connection_timeout=2)
+    if opened:
+        await route.open(route._options, "a test")
+        await route.close()
+    else:
+        (message,), took = await unreachable(route)
+        assert "was not ready" in message
+        assert 3.9 < took < 6 if signs else took < 3.5
+    starting[0].cancel()
 
 
 async def test_ready_and_the_end_in_one_moment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,35 +12,78 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand import pollin
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand.invocation import Invocation
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand.sameness import Commons, digest
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand.status_events import Early, End
-from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand.window import Window
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runcommand.window import Forks, Window
 
 
 def test_a_task_that_is_alone_does_not_wait_long() -> None:
     window: Window[str] = Window(10.0)
     window.add(10.0, "i-1", "task")
-    assert window.closes <= 10.2
+    assert 0 < window.pause(10.0, None) <= 0.2
+    assert window.pause(10.2, None) == 0
+
+
+def over(window: Window[str], now: float) -> float:
+    """When it closes by pauses alone."""
+    return now + window.pause(now, None)
 
 
 def test_a_window_follows_arrivals_until_they_cease_or_it_is_full() -> None:
     window: Window[str] = Window(0.0)
     for number in range(8):
         window.add(0.2 * number, f"i-{number}", "task")
-    assert 1.6 < window.closes <= 2.5, "the next one is waited for, but not for long"
+    assert 1.6 < over(window, 1.4) <= 2.5, "the next one is waited for, but not for long"
     for number in range(8, 50):
         window.add(0.25 * number, f"i-{number}", "task")
-        assert number == 49 or window.closes > 0.25 * (number + 1), "a busy controller's forks come in one window"
-    assert window.is_full and window.closes <= 12.25 and not window.takes("i-50")
+        assert number == 49 or over(window, 0.25 * number) > 0.25 * (number + 1), "a busy controller's forks come in one window"
+    assert window.is_full and window.pause(12.25, None) == 0 and not window.takes("i-50")
 
 
 def test_those_that_came_do_not_wait_for_ever_for_others() -> None:
     window: Window[str] = Window(0.0)
     for number in range(20):
         window.add(0.9 * number, f"i-{number}", "task")
-    assert window.closes == Window.LONGEST
+    assert window.pause(17.1, None) == 0
     slow: Window[str] = Window(0.0)
     for number in range(5):
-        slow.add(10.0 * number, f"i-{number}", "task")
-    assert slow.closes <= 15.0
+        slow.add(10.0 * number, f"i-{number}", "task", 10.0 * number - 9.0)
+    assert slow.pause(Window.LONGEST, Forks(14.9, [14.0] * 50)) == 0
+
+
+def test_a_task_that_is_known_to_be_alone_does_not_wait_at_all() -> None:
+    window: Window[str] = Window(10.0)
+    window.add(10.0, "i-1", "task", 9.6)
+    assert window.pause(10.0, Forks(9.6, [])) == 0
+
+
+def test_a_window_stays_open_while_workers_are_on_their_way() -> None:
+    window: Window[str] = Window(10.0)
+    window.add(10.0, "i-1", "task", 9.0)
+    assert window.pause(12.0, Forks(9.1, [9.1])) > 0, "where pauses alone would end it"
+    window.add(12.1, "i-2", "task", 9.1)
+    assert window.pause(12.1, Forks(9.1, [])) == 0
+    assert 0 < window.pause(12.1, Forks(12.0, [])) <= Window.FORKS_APART, "its controller may be forking the next one"
+
+
+def test_a_worker_that_does_not_come_holds_the_others_up_in_proportion_to_their_own_way() -> None:
+    quick: Window[str] = Window(10.0)
+    quick.add(10.0, "i-1", "task", 9.7)
+    assert quick.pause(10.5, Forks(9.7, [9.7])) > 0
+    assert quick.pause(10.7, Forks(9.7, [9.7])) == 0
+    slow: Window[str] = Window(10.0)
+    slow.add(10.0, "i-1", "task", 7.0)
+    assert slow.pause(15.0, Forks(7.0, [7.0])) > 0
+    assert slow.pause(16.1, Forks(7.0, [7.0])) == 0
+
+
+def test_tasks_that_differ_by_host_are_not_held_for_each_other() -> None:
+    window: Window[str] = Window(10.0)
+    window.add(10.0, "i-1", "task", 9.0)
+    forks = Forks(9.9, [9.9] * 20)
+    for _other in range(3):
+        assert window.pause(10.5, forks) > 0
+        window.passed_by()
+    window.passed_by()
+    assert window.pause(10.5, forks) == 0
 
 
 def test_a_node_is_in_a_window_only_once() -> None:
@@ -54,6 +97,19 @@ def test_looks_become_rarer_and_a_backstop_is_slow() -> None:
     assert polling.next_look(0.0, 10.0, events=False) == 12.0
     assert polling.next_look(0.0, 1000.0, events=False) == 1000.0 + polling.LONGEST
     assert polling.next_look(0.0, 1.0, events=True) == 1.0 + polling.BACKSTOP
+
+
+def test_results_are_read_together_while_ends_keep_coming() -> None:
+    ends = polling.Ends(1.0)
+    ends.add(1.0)
+    assert ends.read_at(0.5) == pytest.approx(1.4), "one alone is not kept"
+    for number in range(1, 50):
+        ends.add(1.0 + 0.05 * number)
+    assert ends.read_at(0.5) == 2.0, "nor are many, for long"
+    late = polling.Ends(11.0)
+    for number in range(50):
+        late.add(11.0 + 0.2 * number)
+    assert late.read_at(1.0) == 16.0, "where a command takes long, its results come at longer intervals"
 
 
 def test_many_commands_are_looked_at_by_one_listing() -> None:
