@@ -127,17 +127,37 @@ def test_a_node_that_is_not_there_is_unreachable(lab: Lab, connect: Connect) -> 
         connect(ansible_ssm_instance_id="i-0123456789abcdef0").execute("true")
 
 
-@without_bucket
-def test_hosts_with_the_same_task_share_a_command(lab: Lab, controller: Controller) -> None:
+def _batches(lab: Lab, controller: Controller, tasks: list[dict[str, Any]], **of_first: str) -> tuple[int, list[int]]:
+    """How many nodes there are, and how many each SendCommand of a play was for.
+
+    :param of_first: variables of the first host alone.
+    """
     # Those of the demo; other tests have brought some that are stopped, or have no Python.
     nodes = [node.name for node in lab.nodes() if node.name.startswith(("web-", "db-")) and (node.account, node.region) == (lab.account, lab.region)]
     assert len(nodes) > 1
-    controller.hosts({name: connection_variables(lab, name, "run_command-without-bucket") for name in nodes}, ansible_python_interpreter="/usr/bin/python3")
-    tasks = [{"name": "one", "ansible.builtin.command": "echo {{ inventory_hostname }}"}, {"name": "two", "ansible.builtin.command": "hostname"}]
+    hosts = {name: connection_variables(lab, name, "run_command-without-bucket") for name in nodes}
+    hosts[nodes[0]].update(of_first)
+    controller.hosts(hosts, ansible_python_interpreter="/usr/bin/python3")
     before = time.time()
     controller.tasks(*tasks, arguments=("--forks", "10"), strategy="linear").check()
-    counts = [len(command["InstanceIds"]) for command in lab.client("ssm").list_commands()["Commands"] if command["RequestedDateTime"].timestamp() >= before]
-    assert max(counts) == len(nodes)
+    commands = lab.client("ssm").list_commands()["Commands"]
+    return len(nodes), [len(command["InstanceIds"]) for command in commands if command["RequestedDateTime"].timestamp() >= before]
+
+
+@without_bucket
+def test_hosts_with_the_same_task_share_a_command(lab: Lab, controller: Controller) -> None:
+    tasks = [{"name": "one", "ansible.builtin.command": "echo {{ inventory_hostname }}"}, {"name": "two", "ansible.builtin.command": "hostname"}]
+    nodes, batches = _batches(lab, controller, tasks)
+    assert max(batches) == nodes
+
+
+@without_bucket
+def test_a_host_whose_worker_is_late_shares_it_too(lab: Lab, controller: Controller) -> None:
+    """It is known that there is one more, where a pause alone would end the batch."""
+    late = "{{ lookup('ansible.builtin.pipe', 'sleep 0.4; echo late') }}"
+    tasks = [{"name": "first", "ansible.builtin.command": "hostname"}, {"name": "second", "ansible.builtin.command": "echo {{ what | default('late') }}"}]
+    nodes, batches = _batches(lab, controller, tasks, what=late)
+    assert batches.count(nodes) >= 2
 
 
 def _queues(lab: Lab) -> list[Any]:

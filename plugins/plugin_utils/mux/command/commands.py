@@ -10,10 +10,9 @@ import secrets
 from collections.abc import Sequence
 from typing import IO
 
-from ...runcommand import refusals, script, trailer
+from ...runcommand import refusals, script
 from ...runcommand.invocation import Invocation
 from ...runcommand.sameness import Commons
-from ...runcommand.script import Blob, Fetched, Part
 from ...runcommand.trailer import Ended, Said, TrailerError
 from .. import errors
 from ..aws.identity import Identity
@@ -22,22 +21,19 @@ from ..errors import RequestError
 from ..lifecycle import Verdict
 from ..protocol import ErrorKind
 from ..tasks import Tasks
+from .answers import Answers, order
 from .bucket import Bucket
 from .event_queue import EventQueue
 from .gathering import Gathering
 from .journal import Journal
-from .sender import Order, Sender, Sent
-from .task import PIECES_LIMIT, CommandTask
+from .preparation import Preparation
+from .sender import Sender
+from .task import CommandTask
 from .watch import Watch
-
-_AT_ONCE = 3
-"""Commands that bring pieces of one blob to a node at once: an agent carries out five."""
 
 _RETRY_AFTER = 2.0
 _CANCELLED_TOGETHER = 0.1
 """Seconds for which the cancel of a command on one node waits for those on others, as one call is for all of them."""
-
-_ANSWERED_WITHIN = 60.0
 
 
 class Commands:
@@ -49,6 +45,8 @@ class Commands:
         self.commons = Commons()
         self.watch = Watch(identity, log)
         self.sender = Sender(identity, log)
+        self._answers = Answers(identity, self.sender, self.watch)
+        self._preparation = Preparation(self._answers, log)
         self._log = log
         self._tasks = Tasks()
         self._gathering = Gathering(controllers, self._tasks, self._send)
@@ -57,8 +55,6 @@ class Commands:
         """The nodes on which commands are about to be cancelled."""
         self._regions: dict[str, str] = {}
         self._queue: asyncio.Future[EventQueue | None] | None = None
-        self._blobs: dict[str, set[str]] = {}
-        """What nodes have, as far as is known; a node that has not says so."""
 
     def submit(self, task: CommandTask) -> None:
         """Send it, with others like it."""
@@ -129,135 +125,22 @@ class Commands:
         nonce = secrets.token_hex(8)
         objects: list[str] = []
         try:
-            text, tasks = await self._prepare(tasks, bucket, nonce, objects)
-            tasks = [task for task in tasks if self._is_wanted(task)]
+            text, failed = await self._preparation.script(tasks, bucket, nonce, objects)
+            for task in tasks:
+                if (error := failed.get(task.node_id)) is not None:
+                    self._not_prepared(task, error)
+            tasks = [task for task in tasks if task.node_id not in failed and self._is_wanted(task)]
             if tasks:
                 await self._run(tasks, text, bucket, nonce)
         finally:
             if bucket is not None:
-                await asyncio.gather(*(self._delete(bucket, key) for key in objects))
-
-    async def _prepare(self, tasks: list[CommandTask], bucket: Bucket | None, nonce: str, objects: list[str]) -> tuple[str, list[CommandTask]]:
-        """The script, and the tasks for whose nodes everything is in place; the others have failed.
-
-        :param objects: gets the keys of what was stored in the bucket.
-        """
-        first = tasks[0]
-        private = first.is_private
-        if private and bucket is None:
-            raise RequestError(
-                ErrorKind.OPTION,
-                "a task with no_log, or a password for become, would stand in the parameters of a command, which others can read for 30 days: set the option"
-                " bucket, so that it goes by an object that is deleted after use; or accept it with expose_secrets: true. Nothing was run",
-            )
-        parts: list[Part] = first.parts()
-        if first.content.file is not None:
-            if bucket is None:
-                raise _too_large(first)
-            parts.append(Fetched(await self._store(bucket, first.content.file, "in", objects)))
-        elif script.inline_size(part for part in parts if isinstance(part, bytes)) > script.SCRIPT_LIMIT // 2 and not private:
-            parts = await self._apart(parts, bucket, nonce, objects)
-        job = first.job(parts)
-        blobs = list(job.blobs())
-        urls: dict[str, str] = {}
-        if bucket is not None:
-            lacking = {blob.name: blob for blob in blobs for task in tasks if blob.name not in self._blobs.get(task.node_id, ())}
-            for name, blob in lacking.items():
-                urls[name] = await self._store(bucket, blob.packed, "blob", objects)
-        else:
-            tasks = await self._bring(blobs, tasks, nonce)
-        keep = bucket is not None
-        text = script.script(job, nonce, keep=keep, printed=0 if private else script.PRINTED, python=first.options.python, urls=urls)
-        if private or len(text) > script.SCRIPT_LIMIT:
-            if bucket is None:
-                raise _too_large(first)
-            url = await self._store(bucket, script.packed(text), "script", objects)
-            text = script.fetch_script(url, nonce, first.options.python)
-        return text, tasks
-
-    async def _apart(self, parts: list[Part], bucket: Bucket | None, nonce: str, objects: list[str]) -> list[Part]:
-        """Content that is too long for a script, beside it."""
-        found: list[Part] = []
-        for part in parts:
-            if not isinstance(part, bytes) or script.is_small(part):
-                found.append(part)
-                continue
-            blob = Blob.passing(part, nonce)
-            if bucket is not None:
-                found.append(Fetched(await self._store(bucket, blob.packed, "in", objects)))
-            else:
-                found.append(blob)
-        return found
-
-    async def _store(self, bucket: Bucket, body: bytes | IO[bytes], what: str, objects: list[str]) -> str:
-        key = bucket.new_key("in", what)
-        objects.append(key)
-        await bucket.put(key, body)
-        return await bucket.url_to_get(key)
-
-    async def _delete(self, bucket: Bucket, key: str) -> None:
-        try:
-            await bucket.delete(key)
-        except RequestError as error:
-            self._log.warning("an object of ours stays: %s", error)
-
-    async def _bring(self, blobs: Sequence[Blob], tasks: list[CommandTask], nonce: str) -> list[CommandTask]:
-        """Blobs to the nodes that lack them, by commands; the tasks of which that went well."""
-        pieces = [(blob, number) for blob in blobs for number in range(blob.pieces)]
-        if sum(len(blob.packed) for blob in blobs) > PIECES_LIMIT:
-            raise _too_large(tasks[0])
-        turn = asyncio.Semaphore(_AT_ONCE)
-        failed: dict[str, RequestError] = {}
-
-        async def bring(blob: Blob, number: int) -> None:
-            lacking = [task for task in tasks if blob.name not in self._blobs.get(task.node_id, ()) and task.node_id not in failed]
-            if not lacking:
-                return
-            name = f"{nonce}p{number}"
-            async with turn:
-                answers = await self._ask(lacking, script.piece_script(blob, number, name), name)
-            for task, answer in zip(lacking, answers, strict=True):
-                if isinstance(answer, RequestError):
-                    failed[task.node_id] = answer
-                elif not (isinstance(answer, Said) and answer.word == "brought"):
-                    failed[task.node_id] = RequestError(ErrorKind.FAILED, f"{task.node_id} could not store what the command needs; nothing was run")
-
-        await asyncio.gather(*(bring(blob, number) for blob, number in pieces))
-        for task in tasks:
-            if (error := failed.get(task.node_id)) is not None:
-                if error.kind is ErrorKind.FAILED:
-                    task.fail(error.kind, str(error))
-                else:
-                    self._lost(task, str(error))
-            else:
-                self._blobs.setdefault(task.node_id, set()).update(blob.name for blob in blobs if blob.lasts)
-        return [task for task in tasks if task.node_id not in failed]
-
-    async def _ask(self, tasks: Sequence[CommandTask], text: str, name: str) -> list[Ended | Said | RequestError]:
-        """A script of our own, beside the tasks, that may be run twice: what each node said."""
-        sent = await self.sender.send(self._order(tasks[0], text), [task.node_id for task in tasks])
-        ends = self._follow(sent)
-
-        async def answer(task: CommandTask) -> Ended | Said | RequestError:
-            refusal = sent.refused.get(task.node_id) or sent.unknown.get(task.node_id)
-            if refusal is not None:
-                return refusal
-            try:
-                invocation = await ends[task.node_id][1]
-                found = await self._read(invocation, ends[task.node_id][0], name)
-            except RequestError as error:
-                return error
-            except TrailerError as error:
-                return RequestError(ErrorKind.FAILED, str(error))
-            return found or RequestError(ErrorKind.UNREACHABLE, invocation.reason)
-
-        return list(await asyncio.gather(*(answer(task) for task in tasks)))
+                await asyncio.gather(*(self._preparation.delete(bucket, key) for key in objects))
 
     async def _run(self, tasks: list[CommandTask], text: str, bucket: Bucket | None, nonce: str) -> None:
         by_node = {task.node_id: task for task in tasks}
         for task in tasks:
             task.work.lifecycle.handed_over()
-        sent = await self.sender.send(self._order(tasks[0], text), list(by_node))
+        sent = await self.sender.send(order(tasks[0], text), list(by_node))
         for node_id, error in sent.refused.items():
             by_node[node_id].work.lifecycle.undelivered()
             self._refused(by_node[node_id], error)
@@ -265,7 +148,7 @@ class Commands:
             self._lost(by_node[node_id], str(error))
         for command in sent.commands:
             self._journal.sent(command.command_id, self._place)
-        ends = self._follow(sent)
+        ends = self._answers.follow(sent)
         for node_id, (command_id, _end) in ends.items():
             by_node[node_id].command = (command_id, nonce)
             if by_node[node_id].work.cancelled:
@@ -273,17 +156,6 @@ class Commands:
         await asyncio.gather(*(self._settle(by_node[node_id], command_id, end, bucket, nonce) for node_id, (command_id, end) in ends.items()))
         for command in sent.commands:
             self._journal.ended(command.command_id)
-
-    def _follow(self, sent: Sent) -> dict[str, tuple[str, asyncio.Future[Invocation]]]:
-        return {
-            node_id: (command.command_id, end)
-            for command in sent.commands
-            for node_id, end in self.watch.follow(command.command_id, command.node_ids, command.requested).items()
-        }
-
-    @staticmethod
-    def _order(task: CommandTask, text: str) -> Order:
-        return Order(task.options.command_document, text, task.options.delivery_timeout, task.options.execution_timeout, task.reason)
 
     # Results
 
@@ -295,7 +167,7 @@ class Commands:
                 # Who had the time of delivery_timeout for it does not get it once more.
                 self._lost(task, f"{task.node_id}: {invocation.reason}", again=invocation.details != "delivery_timed_out")
                 return
-            found = await self._read(invocation, command_id, nonce)
+            found = await self._answers.read(invocation, command_id, nonce)
             if found is None:
                 self._without_answer(task, invocation)
             elif isinstance(found, Said):
@@ -309,7 +181,7 @@ class Commands:
 
     def _said(self, task: CommandTask, said: Said, bucket: Bucket | None) -> None:
         if said.word == "miss":
-            self._blobs.get(task.node_id, set()).difference_update(said.values)
+            self._preparation.missed(task.node_id, said.values)
             if task.work.lifecycle.refused() is Verdict.RETRY:
                 self.submit(task)
             return
@@ -345,7 +217,7 @@ class Commands:
         try:
             for attempt in range(task.options.reconnection_retries + 1):
                 name = f"{nonce}c{attempt}"
-                (answer,) = await self._ask([task], script.collect_script(nonce, url, headers, name, task.options.python), name)
+                (answer,) = await self._answers.ask([task], script.collect_script(nonce, url, headers, name, task.options.python), name)
                 if isinstance(answer, RequestError):
                     if attempt < task.options.reconnection_retries:
                         await asyncio.sleep(_RETRY_AFTER)
@@ -362,35 +234,7 @@ class Commands:
                 raise RequestError(ErrorKind.FAILED, f"{began}: {answer}")
             return await bucket.get(key)
         finally:
-            await self._delete(bucket, key)
-
-    async def _read(self, invocation: Invocation, command_id: str, name: str) -> Ended | Said | None:
-        """What our script said; `None`: it did not come to its last line. :raises TrailerError: it is damaged."""
-        for text in invocation.outputs.values():
-            if (found := trailer.read(text + "\n", name)) is not None:
-                return found
-        for step in invocation.outputs:
-            answer = await self._invocation(command_id, invocation.node_id, step)
-            if (found := trailer.read(answer + "\n", name)) is not None:
-                return found
-        return None
-
-    async def _invocation(self, command_id: str, node_id: str, step: str) -> str:
-        """stdout as far as AWS gives it."""
-        failures = 0
-        while True:
-            try:
-                answer = await self.identity.call(
-                    "ssm", "get_command_invocation", deadline=asyncio.get_running_loop().time() + _ANSWERED_WITHIN, resource=command_id,
-                    CommandId=command_id, InstanceId=node_id, PluginName=step,
-                )  # fmt: skip
-                return str(answer.get("StandardOutputContent") or "")
-            except Exception as error:
-                failures += 1
-                if not errors.is_transient(error) or failures > 6:
-                    text = self.identity.explain(error, "ssm:GetCommandInvocation", f"{command_id} on {node_id}")
-                    raise RequestError(ErrorKind.UNKNOWN_OUTCOME, f"the command ended, but what it did cannot be known: {text}") from error
-                await asyncio.sleep(min(10.0, 0.5 * 2.0**failures))
+            await self._preparation.delete(bucket, key)
 
     def _without_answer(self, task: CommandTask, invocation: Invocation) -> None:
         if invocation.details in ("cancelled", "execution_timed_out"):
@@ -402,6 +246,13 @@ class Commands:
         self._lost(task, f"{task.node_id}: {invocation.reason}{wrote}")
 
     # What becomes of a task
+
+    def _not_prepared(self, task: CommandTask, error: RequestError) -> None:
+        """Not everything that it needs could be brought to its node."""
+        if error.kind is ErrorKind.FAILED:
+            task.fail(error.kind, str(error))
+        else:
+            self._lost(task, str(error))
 
     def _refused(self, task: CommandTask, error: RequestError) -> None:
         """AWS did not take it."""
@@ -460,11 +311,3 @@ class Commands:
     def _place(self) -> str:
         """By which the journal of a killed mux says whose commands it holds."""
         return f"{self.identity.region} by {self.identity.label}"
-
-
-def _too_large(task: CommandTask) -> RequestError:
-    return RequestError(
-        ErrorKind.FAILED,
-        f"{task.size} bytes for {task.node_id} are too many to go within commands: set the option bucket (ansible_ssm_bucket), for them to go through,"
-        " or use route: session. Nothing was run",
-    )

@@ -33,6 +33,7 @@ PROBE_AFTER = 5.0
 """Seconds without a byte from the node after which it is asked for a sign of life before it is given new work."""
 
 PROBE_TIMEOUT = 5.0
+"""Seconds in which it must give one, or as many as its opening took: where everything is slow, a new session would be no faster."""
 
 _INPUT_STEP = 128 * 1024
 _PROMPT_QUIET = 0.3
@@ -64,6 +65,8 @@ class NodeChannel:
         self.rung = rung
         self.ready: runner_events.Ready | None = None
         self.opened_at = 0.0
+        self.opening_took = 0.0
+        """Seconds from the first step to the runner's being ready."""
         self._loop = asyncio.get_running_loop()
         self._on_connected = on_connected
         self._on_lost = on_lost
@@ -99,6 +102,7 @@ class NodeChannel:
 
         :raises RequestError: the session ended before that; the text holds what it wrote.
         """
+        began = self._loop.time()
         try:
             await self.session.open()
         except ChannelError as error:
@@ -114,6 +118,7 @@ class NodeChannel:
         self._task(self._write())
         self.ready = await self._is_ready
         self.opened_at = self._last_work = self._loop.time()
+        self.opening_took = self.opened_at - began
         self._tick()
         return self.ready
 
@@ -171,7 +176,8 @@ class NodeChannel:
                 self._missed_at = now
                 self.runner.ping()
                 self._wake.set()
-                self._probe = self._loop.call_later(PROBE_TIMEOUT, self._probe_failed)
+                within = min(work.silence, max(PROBE_TIMEOUT, self.opening_took))
+                self._probe = self._loop.call_later(within, self._probe_failed)
         else:
             self._start(work)
         self.output.wanted()

@@ -66,6 +66,7 @@ async def opened() -> AsyncIterator[Opened]:
     service = LocalService()
     made = Opened(service)
     await made.channel.open()
+    made.channel.opening_took = 0.0  # whatever else this machine has to do
     yield made
     await made.channel.close()
     service.close()
@@ -153,6 +154,19 @@ async def test_a_node_that_is_silent_is_left_at_once(opened: Opened) -> None:
     work, _output = opened.run("true")
     await until(lambda: bool(opened.lost), 1)
     assert opened.lost[0][1] == [work]
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_node_that_was_slow_to_open_may_be_slow_to_answer(opened: Opened) -> None:
+    """A new session would meet the same load, and add to it."""
+    opened.channel.opening_took = 2.0
+    await asyncio.sleep(0.1)
+    opened.session.deaf = True
+    _work, output = opened.run("echo slow")
+    await asyncio.sleep(1.0)
+    assert opened.lost == []
+    opened.session.hear()
+    assert await asyncio.wait_for(output, 5) == b"slow\n"
 
 
 async def test_a_start_is_told_when_the_node_has_confirmed_it(opened: Opened) -> None:
