@@ -104,7 +104,18 @@ def test_too_many_failures_stop_the_update(estate: Lab, group: dict[str, str], p
 @pytest.mark.slow
 def test_an_agent_that_runs_says_its_new_version(estate: Lab, group: dict[str, str], play: Update) -> None:
     add(estate, group, kind="process", options={"available_version": NEW, "health_interval": 1})
+    assert told(play("update_agents.yml", agent_version="3.2.0.0").check())["after"] == {"3.2.0.0": 1}
+    run = play("update_agents.yml", agent_version="3.9.0.0")
+    assert run.returncode and int(told(run)["failed"]) == 1 and told(run)["after"] == {"3.2.0.0": 1}
     assert told(play("update_agents.yml").check())["after"] == {NEW: 1}
+
+
+@pytest.mark.slow
+def test_an_update_that_succeeds_and_brings_nothing_is_no_success(estate: Lab, group: dict[str, str], play: Update) -> None:
+    (node,) = add(estate, group, options={})
+    run = play("update_agents.yml", agent_timeout=5)
+    assert run.returncode and int(told(run)["unchanged"]) == 1 and told(run)["after"] == {OLD: 1}
+    assert node.node_id in run.result("fleet.ssm.agent : See that all went well")["msg"]
 
 
 @pytest.mark.slow

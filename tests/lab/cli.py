@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -185,7 +186,7 @@ def _add(options: argparse.Namespace) -> None:
         "hybrid": options.hybrid,
         "python": not options.no_python,
         "tags": tags,
-        "options": {"bare": True} if options.bare else {},
+        "options": {**{name: yaml.safe_load(value) for name, value in map(_pair, options.option)}, **({"bare": True} if options.bare else {})},
     }
     names = [options.name] if options.count == 1 else [f"{options.name}-{number}" for number in range(1, options.count + 1)]
     nodes = [{**node, "name": name} for name in names]
@@ -296,6 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--bare", action="store_true", help="a machine without an agent")
     add.add_argument("--no-python", action="store_true", help="a node without Python")
     add.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE")
+    add.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="one of a node's options, e.g. credentials_retry=3600")
     add.add_argument("--count", type=int, default=1, help="so many, named NAME-1, NAME-2, …")
     enter = command("enter", _enter, "a root shell in a node")
     enter.add_argument("node")

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""aws:updateSsmAgent: says what the real agent's updater says, and changes the version that the agent gives, if told so."""
+"""aws:updateSsmAgent: says what the real agent's updater says, and changes the version that the agent gives."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ VERSION_FILE = "agent-version"  #: in the agent's state folder: the version afte
 
 
 def update_plugin(available: str) -> Plugin:
-    """The plugin. `available` is the newest version that there is, empty for the agent's own."""
+    """The plugin. `available` is the newest version that there is, empty for the agent's own; older ones are there too."""
 
     def run(around: Surroundings, step: Step, properties: Any, output: StepOutput) -> None:
         config = around.config
         known = installed_version(config.state_dir, config.agent_version)
-        target = available or known
+        newest = available or known
+        target = properties.get("targetVersion") or newest
         output.info("Successfully downloaded manifest\n")
+        if is_older(target, known) and properties.get("allowDowngrade") != "true":
+            output.fail("updating amazon-ssm-agent to an older version, please enable allow downgrade to proceed\n")
+            return
+        if is_older(newest, target):
+            output.fail(f"amazon-ssm-agent version {target} is unsupported\n")
+            return
         output.info(f"Successfully downloaded updater version {target}\n")
         if target == known:
             output.info(f"amazon-ssm-agent {known} has already been installed, update skipped\n")
@@ -31,6 +38,11 @@ def update_plugin(available: str) -> Plugin:
         output.succeed()
 
     return run
+
+
+def is_older(version: str, other: str) -> bool:
+    """Whether one version comes before another."""
+    return [int(part) for part in version.split(".")] < [int(part) for part in other.split(".")]
 
 
 def installed_version(state_dir: str, original: str) -> str:
