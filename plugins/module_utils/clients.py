@@ -174,6 +174,7 @@ class AccountClients:
         self.account = account
         self._pool = pool
         self._account_id = account.account_id
+        self._asking = threading.Lock()
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
@@ -203,9 +204,10 @@ class AccountClients:
 
     def account_id(self) -> str:
         """The account's number, by one call unless the role's ARN tells it. :raises CollectError: if it cannot be had."""
-        if self._account_id is None:
-            self._account_id = str(self.call_home("sts", "GetCallerIdentity")["Account"])
-        return self._account_id
+        with self._asking:
+            if self._account_id is None:
+                self._account_id = str(self.call_home("sts", "GetCallerIdentity")["Account"])
+            return self._account_id
 
     def call_home(self, service: str, operation: str, **parameters: Any) -> Any:
         """One call to a service that all regions share. It is repeated where it is throttled, whatever the pool does with others.

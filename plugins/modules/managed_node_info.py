@@ -204,10 +204,11 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.awaited import Waiting, judge, pauses
-from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect, collect_at
+from ansible_collections.fleet.ssm.plugins.module_utils.awaited import judge
+from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, gather
+from ansible_collections.fleet.ssm.plugins.module_utils.looks import look_until
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, make_pool, read_accounts
@@ -262,41 +263,29 @@ def main() -> NoReturn:
     except OptionError as error:
         module.fail_json(msg=str(error))
 
-    listed = find_accounts(accounts, pool, params["max_workers"])
+    workers = max(1, params["max_workers"])
+    listed = find_accounts(accounts, pool, workers)
 
     def look() -> Collected:
-        found = collect(listed.accounts, selection, pool, max_workers=max(1, params["max_workers"]))
+        found = collect(listed.accounts, selection, pool, max_workers=workers)
         found.errors[:0] = listed.errors
         problems = told(found.errors)
         if problems and (params["strict"] or not found.regions):
             module.fail_json(msg="\n".join(problems), nodes=[node for _account, node in found.nodes], errors=problems)
         return found
 
-    def look_again(found: Collected, waiting: Waiting) -> Collected:
-        """A look at the places where nodes are late; everywhere, if those awaited may be anywhere or a place did not answer."""
-        late = {node["instance_id"] for node in waiting.late}
-        stale = [answered for answered in found.places if any(node["instance_id"] in late for node in answered.nodes)]
-        known = {node["instance_id"] for answered in stale for node in answered.nodes}
-        if late and late <= known and not params["wait_count"] and not found.errors:
-            newer = collect_at([answered.place for answered in stale], selection, max_workers=max(1, params["max_workers"]))
-            if not newer.errors:  # such as credentials that have expired
-                answers = iter(newer.places)
-                return Collected([next(answers) if answered in stale else answered for answered in found.places])
-        return look()
+    def late(found: Collected) -> list[str] | None:
+        waiting = judge((node for _account, node in found.nodes), params["instance_ids"], now=time.time())
+        if not params["wait_for"] or waiting.enough(params["wait_count"]):
+            return None
+        return [] if params["wait_count"] else [node["instance_id"] for node in waiting.late]
 
-    deadline = time.monotonic() + params["wait_timeout"]
-    found = look()
+    found = look_until(look, late, selection, seconds=params["wait_timeout"], max_workers=workers)
     result: dict[str, Any] = {}
     if params["wait_for"]:
-        for pause in pauses():
-            waiting = judge((node for _account, node in found.nodes), params["instance_ids"], now=time.time())
-            left = deadline - time.monotonic()
-            if waiting.enough(params["wait_count"]) or left <= 0:
-                break
-            time.sleep(min(pause, left))
-            found = look_again(found, waiting)
+        waiting = judge((node for _account, node in found.nodes), params["instance_ids"], now=time.time())
         if waiting.late:  # only now, since it costs calls
-            evidence = gather(found, max_workers=max(1, params["max_workers"])).evidence
+            evidence = gather(found, max_workers=workers).evidence
             waiting = judge((node for _account, node in found.nodes), params["instance_ids"], evidence, now=time.time())
         result["late"] = list(waiting.late)
         if not waiting.enough(params["wait_count"]):

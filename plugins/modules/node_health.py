@@ -67,6 +67,10 @@ options:
       - Whether to read the console output of instances that are not online, one call each. It helps where an image sends the agent's log there.
     type: bool
     default: false
+  wait_timeout:
+    description: Seconds to wait for nodes that are not online, before it says why. Those whose instance is stopped are not waited for.
+    type: int
+    default: 0
   observe:
     description:
       - Seconds for which to look at hybrid nodes again and again. An id that clones of one machine share changes its name and address then.
@@ -206,12 +210,13 @@ from typing import Any, NoReturn
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
-from ansible_collections.fleet.ssm.plugins.module_utils.collect import collect
+from ansible_collections.fleet.ssm.plugins.module_utils.collect import Collected, collect
 from ansible_collections.fleet.ssm.plugins.module_utils.filters import Selection, parse_filters, with_ids
 from ansible_collections.fleet.ssm.plugins.module_utils.health.diagnosis import Status, diagnose, status_of
 from ansible_collections.fleet.ssm.plugins.module_utils.health.evidence import NOTHING, Evidence
 from ansible_collections.fleet.ssm.plugins.module_utils.health.gather import DETAILS, Gathered, gather
 from ansible_collections.fleet.ssm.plugins.module_utils.health.observe import observe
+from ansible_collections.fleet.ssm.plugins.module_utils.looks import look_until
 from ansible_collections.fleet.ssm.plugins.module_utils.nodes import Node
 from ansible_collections.fleet.ssm.plugins.module_utils.organization_listing import find_accounts
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import told
@@ -241,6 +246,11 @@ def describe(node: Node, evidence: Evidence, now: float, minimum_version: str | 
     return {**{name: node[name] for name in _TOLD}, "name": node["tags"].get("Name"), "status": str(status_of(node, minimum_version)), "causes": causes}
 
 
+def late(found: Collected) -> list[str] | None:
+    """Ids of the nodes that should be online and are not; None if there is none."""
+    return [node["instance_id"] for _account, node in found.nodes if status_of(node) in (Status.LOST, Status.NEVER_REGISTERED)] or None
+
+
 def main() -> NoReturn:
     module = AnsibleAWSModule(
         argument_spec={
@@ -254,6 +264,7 @@ def main() -> NoReturn:
             "problems_only": {"type": "bool", "default": False},
             "evidence": {"type": "bool", "default": True},
             "console": {"type": "bool", "default": False},
+            "wait_timeout": {"type": "int", "default": 0},
             "observe": {"type": "int", "default": 0},
             "earlier": {"type": "list", "elements": "dict", "default": []},
             "strict": {"type": "bool", "default": False},
@@ -269,10 +280,17 @@ def main() -> NoReturn:
 
     workers = max(1, params["max_workers"])
     listed = find_accounts(accounts, pool, workers)
-    found = collect(listed.accounts, selection, pool, max_workers=workers)
-    problems = told([*listed.errors, *found.errors])
-    if problems and (params["strict"] or not found.regions):
-        module.fail_json(msg="\n".join(problems), errors=problems)
+
+    def look() -> Collected:
+        found = collect(listed.accounts, selection, pool, max_workers=workers)
+        found.errors[:0] = listed.errors
+        problems = told(found.errors)
+        if problems and (params["strict"] or not found.regions):
+            module.fail_json(msg="\n".join(problems), errors=problems)
+        return found
+
+    found = look_until(look, late, selection, seconds=params["wait_timeout"], max_workers=workers)
+    problems = told(found.errors)
     machines, not_observed = observe(found.places, params["observe"], params["earlier"], workers)
     gathered = gather(found, max_workers=workers, machines=machines, console=params["console"]) if params["evidence"] else Gathered()
     unchecked = told([*gathered.errors, *not_observed])

@@ -28,8 +28,9 @@ TITLE = "`bootstrap.yml` on running instances in 4 accounts × 3 regions"
 NOTE = (
     "None of them has a role at first, and all are managed at the end. The fewest calls are one `AssociateIamInstanceProfile` for each instance; for each "
     "account six calls of IAM, and one of STS but for the caller's; for each region of an account one look before and one after (1,000 instances a page, "
-    "50 nodes a page), and each of the five questions about networks and ports once. Beyond that are looks while IAM, EC2 and agents "
-    "take their time, and what steps of the playbook ask that an earlier one has asked, the same for few instances as for many. Time is also that of the lab."
+    "50 nodes a page), and each of the five questions about networks and ports once. A second run has one look, since nothing changes. Beyond that are looks "
+    "while IAM and agents take their time, and what each module asks for itself, so that it can be used alone: a session of the account's role, the "
+    "instances, and which profile they have. That is the same for few instances as for many. Time is also that of the lab."
 )
 SIZES = (250, 500, 1000)
 RETRY = 2.0  #: seconds between an agent's looks for a role

@@ -140,3 +140,17 @@ def test_a_fleet_comes_under_management_with_few_calls_and_a_second_run_changes_
         assert {each["action"] for each in again.report["instances"] + again.report["resources"]} == {"none"}
         changes = {action for action in again.counts if not action.partition(":")[2].startswith(("Describe", "Get", "List", "AssumeRole"))}
         assert not changes
+
+
+@pytest.mark.slow
+def test_a_machine_that_ssh_does_not_reach_and_an_agent_that_stays_old_are_told_and_end_nothing(
+    lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
+) -> None:
+    lab_of_estate.settings(latest_agent="3.4.0.0")
+    machines = tmp_path / "machines.yml"
+    machines.write_text(json.dumps({"bootstrap_ssh": {"hosts": {"edge-1": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}), encoding="utf-8")
+    run = bootstrap("-i", str(machines), bootstrap_update_agents=True, agent_timeout=5)
+    report = read(tmp_path)
+    assert run.returncode and report["after"]["outdated"] == len(instances)
+    assert any(error.startswith("edge-1: the agent could not be installed by ssh") for error in report["errors"])
+    assert any("have their old agent" in error for error in report["errors"])

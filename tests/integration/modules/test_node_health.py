@@ -291,3 +291,13 @@ def test_an_agent_that_stopped(local: Local) -> None:
     node.kill_agent()
     eventually(lambda: examine(local, node.node_id)["nodes"][0]["status"] == "lost")
     assert causes(examine(local, node.node_id)["nodes"][0])[0] == "likely agent_stopped"
+
+
+def test_nodes_that_are_on_their_way_are_waited_for(local: Local) -> None:
+    lab = local.lab
+    node = add(lab, kind="simulated", account=HUB, region=REGIONS[0], profile=None, options={"credentials_retry": 3})
+    lab.client("ec2").associate_iam_instance_profile(InstanceId=node.node_id, IamInstanceProfile={"Name": "FleetNode"})
+    assert examine(local, node.node_id)["counts"]["never_registered"] == 1
+    lab.reset_requests()
+    assert examine(local, node.node_id, wait_timeout=60)["counts"]["online"] == 1
+    assert lab.requests().counts["ssm:DescribeInstanceInformation"] > 1
