@@ -69,9 +69,16 @@ class Run:
         """Counts by host, as at the end of a play: ok, changed, failures, unreachable, …"""
         return self.report.get("stats", {})
 
+    def problems(self) -> Iterator[str]:
+        """What failed, or could not be reached, and why: a line for each task and host, or for each item of a loop."""
+        for task, host, result in self.tasks():
+            for each in result.get("results") or [result]:
+                if each.get("failed") or each.get("unreachable"):
+                    yield f"{task}, {host}: {each.get('msg')}"
+
     def check(self) -> Run:
         """This run, once it is known that it succeeded."""
-        assert self.returncode == 0, f"exit {self.returncode}\n{self.stdout[-6000:]}\n{self.stderr[-4000:]}"
+        assert self.returncode == 0, "\n".join([f"exit {self.returncode}", *self.problems(), self.stdout[-6000:], self.stderr[-4000:]])
         return self
 
 

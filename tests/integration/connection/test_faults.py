@@ -321,8 +321,8 @@ def test_a_mux_that_is_stopped_while_it_opens_leaves_no_session(lab: Lab, own_co
         eventually(asked, 20, "AWS is not asked for sessions")
         assert own_controller.mux("stop").returncode == 0
         assert len(lab.sessions(active=False)) == ended + len(names), "AWS started each, and each was terminated"
-        running.communicate(timeout=60)
-    assert running.returncode == 0
+        said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
     assert own_controller.mux("stop").returncode == 0
     eventually(lambda: open_ids(lab) <= before, 5, "a session stays open")
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,27 @@ def other_region(lab: Lab) -> str:
 
 def policy(effect: str, *actions: str, resource: str = "*") -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [{"Effect": effect, "Action": list(actions), "Resource": resource}]}
+
+
+@contextmanager
+def changed_on_the_way(lab: Lab, bucket: str, change: Callable[[], Any]) -> Iterator[None]:
+    """Once the next object lies in the bucket, and before AWS takes the command that is to fetch it, something is changed."""
+    s3 = lab.client("s3")
+
+    def objects() -> set[str]:
+        return {each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+    before = objects()
+
+    def wait_and_change() -> None:
+        eventually(lambda: objects() - before)
+        change()
+
+    changing = threading.Thread(target=wait_and_change)
+    with lab.fault_calls("ssm:SendCommand", delay=2.0, count=1):
+        changing.start()
+        yield
+        changing.join()
 
 
 # Elsewhere
@@ -166,12 +188,9 @@ def test_the_policy_of_the_nodes_endpoint_for_s3_is_named(faults: Lab, connect: 
 def test_a_wrong_clock_and_a_url_that_has_expired_are_named(faults: Lab, connect: Connect, refusing: str) -> None:
     connection = connect(ansible_ssm_bucket=refusing)
     connection.plugin._connect()
-    with faults.fault_calls("ssm:SendCommand", delay=2.0, count=1):
-        timer = threading.Timer(1.2, lambda: faults.settings(s3_clock_ahead=3600.0))  # once the object is there
-        timer.start()
-        with pytest.raises(AnsibleError, match=r"could not fetch .*Request has expired.*the URL has expired.*Nothing was run"):
-            connection.execute("cat", LARGE)
-        timer.join()
+    expired = pytest.raises(AnsibleError, match=r"could not fetch .*Request has expired.*the URL has expired.*Nothing was run")
+    with changed_on_the_way(faults, refusing, lambda: faults.settings(s3_clock_ahead=3600.0)), expired:
+        connection.execute("cat", LARGE)
     with pytest.raises(AnsibleError, match=r"s3:PutObject.*the clock of this machine is wrong"):
         connection.execute("cat", LARGE)
 
@@ -182,12 +201,9 @@ def test_credentials_that_expire_on_the_way_are_named(faults: Lab, own_connect: 
     role = faults.create_role(faults.account, "Passing")
     connection = own_connect(ansible_ssm_bucket=refusing, ansible_ssm_role_arn=role)
     connection.plugin._connect()
-    with faults.fault_calls("ssm:SendCommand", delay=2.0, count=1):
-        timer = threading.Timer(1.2, lambda: faults.expire_credentials(role="Passing"))
-        timer.start()
-        with pytest.raises(AnsibleError, match=r"could not fetch .*credentials that signed it have expired.*Nothing was run"):
-            connection.execute("cat", LARGE)
-        timer.join()
+    expired = pytest.raises(AnsibleError, match=r"could not fetch .*credentials that signed it have expired.*Nothing was run")
+    with changed_on_the_way(faults, refusing, lambda: faults.expire_credentials(role="Passing")), expired:
+        connection.execute("cat", LARGE)
     assert connection.execute("cat", LARGE) == (0, LARGE, b"")
 
 
