@@ -80,6 +80,8 @@ class Identity:
         self.calls: dict[str, int] = {}
         self.connected_at = float("-inf")
         """When a data channel was opened last, on the event loop's clock: StartSession and the way to the service worked then."""
+        self.opening_took = 0.0
+        """Seconds that the node which was opened last took, from its session's first step to its runner's being ready."""
         self.documents = Memory()
         self.lookups = Lookups(self)
 

@@ -34,7 +34,10 @@ RETURNING = 5.0
 """Seconds in which a node that was connected a moment ago may come back (an agent that restarts) before it counts as unreachable."""
 
 AT_MOST = 4
-"""Times the option connection_timeout in which a runner must be ready, however often its session gives a sign of life."""
+"""Times the option connection_timeout in which a runner must be ready, whatever its session says and others take."""
+
+SLOWER = 2
+"""So many times as long as the node that was opened last one may be silent, if that is more than connection_timeout: they meet the same load."""
 
 REASON_WITHIN = 2.5
 """Seconds that the search for the reason may take beyond the time in which a node is to be called unreachable."""
@@ -204,7 +207,8 @@ class NodeOpener:
             if not ready.done() and (unknown := await sessions.require_connected()):
                 self._log.info("%s: the connection status is not known: %s", self.node_id, unknown)
             while not ready.done():
-                until = min(channel.last_received + options.connection_timeout, began + AT_MOST * options.connection_timeout)
+                silence = max(options.connection_timeout, SLOWER * self._identity.opening_took)
+                until = min(channel.last_received + silence, began + AT_MOST * options.connection_timeout)
                 if until <= loop.time():
                     wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
                     raise unreachable(f"the runner on {self.node_id} was not ready within {loop.time() - began:.0f} s{wrote}")
@@ -212,6 +216,7 @@ class NodeOpener:
             self._check_user(await ready, options)
             if not channel.usable:  # its session's end came right behind
                 raise PassingError(f"the connection to {self.node_id} was lost again at once")
+            self._identity.opening_took = channel.opening_took
         except BaseException:
             ready.cancel()
             if carrier is not None:

@@ -259,6 +259,21 @@ async def test_a_node_that_comes_in_tells_that_the_way_is_open(service: LocalSer
     await route.close()
 
 
+async def test_a_silent_runner_is_waited_for_as_others_were_slow_too(service: LocalService) -> None:
+    async def never(_session: LocalSession) -> None:
+        await asyncio.sleep(60)
+
+    who = identity(ssm=service.url)
+    route = make(who, service)
+    await route.open(route._options, "a test")
+    assert who.opening_took > 0
+    await route.close()
+    service.on_open = never
+    who.opening_took = 1.5
+    (message,), took = await unreachable(make(who, service, connection_timeout=1))
+    assert "was not ready within 3 s" in message and 2.9 < took < 5
+
+
 @pytest.mark.parametrize(("signs", "opened"), [(6, True), (0, False), (40, False)])
 async def test_a_runner_that_is_late_is_waited_for_while_its_session_gives_signs_of_life(
     service: LocalService, monkeypatch: pytest.MonkeyPatch, signs: int, opened: bool
