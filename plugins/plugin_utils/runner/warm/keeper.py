@@ -4,7 +4,7 @@
 # ruff: noqa: B905, E402, I001, RUF005, SIM105, UP031
 """The runner's part of the warm interpreters: it starts, uses and ends zygotes, and holds the parts of payloads. Node side.
 
-Loaded into the runner (``RunnerClient.load``), whose names it shares, with the texts of library.py and zygote.py. It adds one kind
+Loaded into the runner (``RunnerClient.load``), whose names it shares, with the texts of library.py, leaving.py and zygote.py. It adds one kind
 of request, WARM: a module payload for an interpreter that is kept. The answers are those of EXEC, and FAILED with
 
 * EAGAIN, EBUSY, ENOTSUP: nothing was started, the same must be run as an ordinary command. Parts that were sent may be forgotten

@@ -4,7 +4,7 @@
 # ruff: noqa: B905, SIM105, SIM905, UP031
 """What a warm interpreter has ready: the parts of payloads, the code of their files, and what each module imports first.
 
-Node side, the first half of the zygote's program (zygote.py is the second, in the same namespace, and describes both).
+Node side, the first part of the zygote's program (zygote.py describes it).
 """
 
 import sys
@@ -288,7 +288,8 @@ class Lender:
 class Library:
     """Blobs by hash, and the code of each Python file among them. Holds nothing of a single job."""
 
-    def __init__(self):
+    def __init__(self, leaving):
+        self.leaving = leaving
         self.blobs, self.recipes = {}, {}
         self.codes = {}  # by the hash of the source
         self.digests = {}  # by the hash of the file as it is stored, that of the source; None if it is not kept
@@ -324,7 +325,7 @@ class Library:
             self.recipes[key] = recipe
             gc.collect()
             give_back()
-            gc.freeze()
+            self.leaving.look()
         return self.recipes[key]
 
     def compiled(self, source):

@@ -35,8 +35,8 @@ _HERE = Path(__file__).parent
 @cache
 def _source() -> bytes:
     """The runner's part, with the texts of the zygote's program in it."""
-    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "zygote", "keeper", "errands")}
-    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['zygote']!r}\n{texts['keeper']}\n{texts['errands']}".encode()
+    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "leaving", "zygote", "keeper", "errands")}
+    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['leaving'] + texts['zygote']!r}\n{texts['keeper']}\n{texts['errands']}".encode()
 
 
 class WarmRequests:

@@ -22,7 +22,8 @@ one message goes back: HELLO, with a descriptor of the socket that is used from 
 The data file holds the job's own part, which only the child reads (it has the module's arguments), then new blobs.
 """
 
-if __name__ != "zygote":  # else on the node, where library.py came before
+if __name__ != "zygote":  # else on the node, where library.py and leaving.py came before
+    from .leaving import Leaving
     from .library import MOST_SOURCE, Lender, Library, digest, read, unpack
 
     MAIN, SUCCESS, AGE, PATH = {}, "", 0.0, []
@@ -179,7 +180,8 @@ class Zygote:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self.waker)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        self.library = Library()
+        self.leaving = Leaving()
+        self.library = Library(self.leaving)
         self.jobs = {}  # process -> job
         self.told = {}  # job -> process, of those whose group was told to end
         self.open = True
@@ -339,7 +341,8 @@ if __name__ == "zygote":
     code = zygote.serve()
     try:
         exec(code, MAIN)
-    except SystemExit:
+    except SystemExit as end:
+        zygote.leaving.ends(end.code)
         raise
     except BaseException:
         hide_this_file()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -19,6 +20,29 @@ from ansible.module_utils.basic import AnsibleModule
 class Loud:
     def __del__(self):
         os.write(1, b"finalised\n")
+
+
+class Small:
+    __slots__ = ()
+
+    def __del__(self):
+        os.write(1, b"finalised\n")
+
+
+class Mute:
+    pass
+
+
+def left():
+    """As a suspended generator."""
+    try:
+        yield
+    finally:
+        os.write(1, b"finalised\n")
+
+
+def told(reference):
+    os.write(1, b"told\n")
 
 
 def thread():
@@ -61,6 +85,39 @@ def main():
         print("lost")
     if how == "finaliser":
         globals()["loud"] = Loud()
+    if how == "finaliser elsewhere":
+        sys.modules["loud"] = Loud()
+    if how == "finaliser in a cycle":
+        loud = Loud()
+        loud.itself = loud
+    if how == "finaliser of a small one":
+        globals()["small"] = Small()
+    if how == "generator":
+        globals()["generator"] = left()
+        next(globals()["generator"])
+    if how == "file":
+        # Not among globals, which end as a cycle: whether the collector saves the text of a file in it is a matter of luck.
+        sys.modules["file"] = os.fdopen(os.dup(1), "w")
+        sys.modules["file"].write("not flushed by the module")
+    if how == "told":
+        told.__module__ = argument
+        sys.modules["mute"] = Mute()
+        sys.modules["reference"] = weakref.ref(sys.modules["mute"], told)
+    if how == "stream":
+        sys.stdout = os.fdopen(os.dup(1), "w")
+        print("not flushed by the module")
+    if how == "closed stream":
+        print("flushed")
+        sys.stdout.close()
+    if how == "daemon thread":
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    if how == "database":
+        import sqlite3
+
+        globals()["database"] = sqlite3.connect(argument)
+        globals()["database"].execute("pragma journal_mode = wal")
+        globals()["database"].execute("create table test (value)")
+        globals()["database"].commit()
     if how == "hook":
         sys.excepthook = lambda kind, error, trace: print(kind.__name__, error, trace.tb_frame.f_code.co_name)
         raise KeyboardInterrupt("hooked")
@@ -72,7 +129,8 @@ def main():
             os.setsid()
             for fd in range(3):
                 os.close(fd)
-            time.sleep(0.5)
+            while not os.path.exists(argument + ".seen"):
+                time.sleep(0.05)
             with open(argument, "w") as file:
                 file.write("outlived")
             os._exit(0)
