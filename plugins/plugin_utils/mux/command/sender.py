@@ -24,8 +24,8 @@ from ..protocol import ErrorKind
 _PATIENCE = 300.0
 """Seconds for which throttling is waited out."""
 
-_LOOKS = (0.5, 2.0, 5.0)
-"""Seconds before each look for a command whose answer was lost: listings lag behind."""
+_LOOKS = (0.5, 2.0, 5.0, 10.0, 15.0)
+"""Seconds before each look for a command whose answer was lost: listings lag behind, and a busy service accepts late what it has not answered in time."""
 
 _SKEW = 300.0
 """Seconds by which the clocks of this machine and AWS may differ."""
