@@ -154,3 +154,24 @@ def test_a_machine_that_ssh_does_not_reach_and_an_agent_that_stays_old_are_told_
     assert run.returncode and report["after"]["outdated"] == len(instances)
     assert any(error.startswith("edge-1: the agent could not be installed by ssh") for error in report["errors"])
     assert any("have their old agent" in error for error in report["errors"])
+
+
+@pytest.mark.slow
+def test_nodes_may_write_to_an_output_store_and_one_that_is_refused_stops_nothing_else(
+    lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
+) -> None:
+    store = {
+        "output_store_bucket": "bootstrap-outputs", "output_store_region": REGIONS[0], "output_store_regions": REGIONS,
+        "output_store_accounts": ESTATE["accounts"], "output_store_account_ids": [HUB, OTHER_ACCOUNT],
+    }  # fmt: skip
+    lab_of_estate.deny("s3:CreateBucket")
+    run = bootstrap(**store)
+    report = read(tmp_path)
+    assert run.returncode and any("s3:CreateBucket" in error for error in report["errors"])
+    assert report["after"]["online"] == len(instances) and profiles(lab_of_estate, *instances) == ["Bootstrapped"] * 4
+    lab_of_estate.clear_permissions()
+
+    bootstrap(**store).check()
+    assert {(each["kind"], each["action"]) for each in read(tmp_path)["resources"]} >= {("bucket", "create"), ("function", "create"), ("role", "none")}
+    policy = lab_of_estate.client("iam", account=OTHER_ACCOUNT).get_role_policy(RoleName="Bootstrapped", PolicyName="fleet.ssm-outputs")["PolicyDocument"]
+    assert policy["Statement"][0]["Resource"] == f"arn:aws:s3:::bootstrap-outputs/{OTHER_ACCOUNT}/*"
