@@ -93,6 +93,7 @@ def _status(kind: str, result: dict[str, Any]) -> str:
 def _message(result: dict[str, Any]) -> str:
     parts = [str(result[name]) for name in ("msg", "stderr", "module_stderr") if result.get(name)]
     parts += [_message(item) for item in result.get("results", ()) if item.get("failed")]
+    parts += [_message(of_it) for of_it in result.get("failed_modules", {}).values()]  # by which facts were gathered
     return "\n".join(parts)
 
 

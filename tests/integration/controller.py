@@ -74,7 +74,8 @@ class Run:
         for task, host, result in self.tasks():
             for each in result.get("results") or [result]:
                 if each.get("failed") or each.get("unreachable"):
-                    yield f"{task}, {host}: {each.get('msg')}"
+                    reasons = [each, *each.get("failed_modules", {}).values()]
+                    yield f"{task}, {host}: " + "\n".join(str(of_it[name]) for of_it in reasons for name in ("msg", "module_stderr") if of_it.get(name))
 
     def check(self) -> Run:
         """This run, once it is known that it succeeded."""

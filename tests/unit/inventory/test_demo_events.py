@@ -41,6 +41,11 @@ def test_tasks_hosts_and_times() -> None:
 def test_failures_say_why() -> None:
     recap = Recap()
     failed = result("failed", "a", 1, msg="no", results=[{"failed": True, "msg": "item 2"}, {"msg": "fine"}])
-    run = lines(TASK, failed, result("unreachable", "b", 1, msg="gone"))
+    facts = result("failed", "c", 1, msg="modules failed", failed_modules={"setup": {"msg": "MODULE FAILURE", "module_stderr": "sudo: no"}})
+    run = lines(TASK, failed, result("unreachable", "b", 1, msg="gone"), facts)
     list(read(run, recap))
-    assert [(found.host, found.status, found.message) for _task, found in recap.failures] == [("a", "failed", "no\nitem 2"), ("b", "unreachable", "gone")]
+    assert [(found.host, found.status, found.message) for _task, found in recap.failures] == [
+        ("a", "failed", "no\nitem 2"),
+        ("b", "unreachable", "gone"),
+        ("c", "failed", "modules failed\nMODULE FAILURE\nsudo: no"),
+    ]
