@@ -7,12 +7,15 @@ The nodes' users are made by the tests themselves, as an administrator would, ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.integration.controller import Controller, Run
+from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both_later
+from tests.lab import Lab
 
 ASKS = "ssm-user ALL=(ALL) PASSWD: ALL"
 PASSWORD = "correct horse'\"$ battery"
@@ -117,3 +120,14 @@ def test_large_input_behind_a_password(controller: Controller) -> None:
     copy = {"name": "copy", "become": True, "vars": {"ansible_become_password": PASSWORD},
             "ansible.builtin.copy": {"src": "big", "dest": "/root/big", "mode": "0600"}}  # fmt: skip
     assert controller.tasks(*SETUP, under(ASKS, copy)).check().result("copy")["size"] == 256 * 20_000
+
+
+def test_both_sessions_of_a_new_node_are_of_the_same_user(lab: Lab, connect: Callable[..., DirectConnection]) -> None:
+    """An agent makes `ssm-user` for the first session that finds none; two that look at once would each make one, and sudo know but the second."""
+    (new,) = lab.add({"name": "new"})
+    try:
+        held = "import fcntl, time; file = open('/etc/.pwd.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(3)"
+        new.run(f'python3 -c "{held}" >/dev/null 2>&1 &')  # meanwhile no user can be made
+        assert connect(new.node_id).execute("sudo -n id -un") == (0, b"root\n", b"")
+    finally:
+        new.terminate()

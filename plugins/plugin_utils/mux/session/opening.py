@@ -44,8 +44,6 @@ REASON_WITHIN = 2.5
 
 _RECENT = 60.0
 _TARGET_KEPT = 300.0
-_SESSIONS_APART = 0.15
-"""Seconds between the two sessions of a node: agents stall when sessions come at once, and two that both find no `ssm-user` both make one."""
 
 
 class Surroundings(Protocol):
@@ -133,15 +131,19 @@ class NodeOpener:
         """Held while sessions are started on the node."""
         return self._mux.node_locks.setdefault((self._identity.region, self.node_id), asyncio.Lock())
 
-    def replace_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions, *, wanted: Callable[[], bool]) -> None:
-        """Start another output session for a channel, if it is still wanted when its turn comes."""
+    def add_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions, *, wanted: Callable[[], bool]) -> None:
+        """Start an output session for a channel, the first or another, if it is still wanted when its turn comes.
 
-        async def replace() -> None:
+        Not before the channel is ready: agents stall when sessions come at once, and two that both find no `ssm-user` both make one,
+        of whom the second replaces the first.
+        """
+
+        async def add() -> None:
             async with self.lock():  # held while a channel is opened: it is known then which one is in use
                 if wanted():
                     await self._start_carrier(channel, reason, options)
 
-        self._carriers.start(replace())
+        self._carriers.start(add())
 
     async def close(self) -> None:
         """Give up what is being started beside channels."""
@@ -197,11 +199,10 @@ class NodeOpener:
         return unreachable(text)
 
     async def _connect(self, channel: NodeChannel, sessions: NodeSessions, reason: str, options: ConnectionOptions) -> NodeChannel:
-        """Wait for the runner; with a second session beside it where the document has one."""
+        """Wait for the runner; a second session follows where the document has one."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         ready = loop.create_task(channel.open())
-        carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if channel.rung.output_document else None
         try:
             await asyncio.wait([ready], timeout=min(ASK_AFTER, options.connection_timeout))
             if not ready.done() and (unknown := await sessions.require_connected()):
@@ -219,10 +220,10 @@ class NodeOpener:
             self._identity.opening_took = channel.opening_took
         except BaseException:
             ready.cancel()
-            if carrier is not None:
-                carrier.cancel()
             self._tasks.start(channel.close())
             raise
+        if channel.rung.output_document:
+            self.add_carrier(channel, reason, options, wanted=lambda: channel.usable)
         return channel
 
     async def _start_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions) -> None:
@@ -230,7 +231,6 @@ class NodeOpener:
         if document is None or self._identity.documents.is_refused(document, time.monotonic()):
             return
         number, command = channel.runner.open_carrier()
-        await asyncio.sleep(_SESSIONS_APART)
         sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
         try:
             session = await sessions.start(document, {"command": [command], **channel.rung.output_parameters}, reason, options)

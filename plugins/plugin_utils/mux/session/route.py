@@ -216,7 +216,7 @@ class SessionRoute:
             self._tasks.start(channel.close())
 
     def _carrier_wanted(self, channel: NodeChannel) -> None:
-        self._opener.replace_carrier(channel, self._reason, self._options, wanted=lambda: channel is self._channel and channel.usable)
+        self._opener.add_carrier(channel, self._reason, self._options, wanted=lambda: channel is self._channel and channel.usable)
 
     # Small things
 
