@@ -58,10 +58,12 @@ _DIRECTORY = "${{TMPDIR:-/tmp}}/.fleet-ssm-{nonce}"
 
 _FIFO = "d={directory};(umask 077;mkdir $d&&mkfifo $d/1)2>/dev/null&&f=$d/1;"
 
-# The FIFO may come later than its reader, which gives up after a minute at most.
+# The FIFO may come later than its reader, which gives up after a minute at most, or at once if its directory is another user's (and
+# not one that comes or goes between two looks).
 _CARRIER = (
-    "f=${{TMPDIR:-/tmp}}/.fleet-ssm-{nonce}/{number};i=0;"
-    "until [ -p $f ];do i=$((i+1));[ $i -gt 1500 ]&&exit 3;sleep 0.04||sleep 1;done;exec cat $f"
+    "d={directory};f=$d/{number};i=0;"
+    "until [ -p $f ];do [ -d $d ]&&[ ! -x $d ]&&[ -d $d ]&&echo fleet-ssm:{nonce}:stranger&&exit 4;"
+    "i=$((i+1));[ $i -gt 1500 ]&&exit 3;sleep 0.04||sleep 1;done;exec cat $f"
 )
 
 
@@ -99,4 +101,4 @@ def session_command(nonce: str, *, interpreter: str | None = None, fifo: bool = 
 
 def carrier_command(nonce: str, number: int) -> str:
     """What a session of the type NonInteractiveCommands runs, which splits words as a shell does but is none."""
-    return f"sh -c {shlex.quote(_CARRIER.format(nonce=nonce, number=number))}"
+    return f"sh -c {shlex.quote(_CARRIER.format(directory=_DIRECTORY.format(nonce=nonce), nonce=nonce, number=number))}"

@@ -25,7 +25,7 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 from . import bootstrap
-from .events import Credit, Event, Exited, Failed, GotFile, ProtocolError, PutFile, Ready, Stderr, Stdout, Tty
+from .events import Credit, Estranged, Event, Exited, Failed, GotFile, ProtocolError, PutFile, Ready, Stderr, Stdout, Tty
 from .frames import EXTENSION, LineSplitter
 from .link import Link
 from .python_link import PythonLink
@@ -70,6 +70,7 @@ class RunnerClient:
         self.nonce = nonce or secrets.token_hex(12)
         self._key = secrets.randbits(32) if key is None else key
         self._announcement = re.compile(rb"fleet-ssm:%s:(?:ready:(python|sh)\S*|carrier:(\d+))\r?" % self.nonce.encode())
+        self._stranger = f"fleet-ssm:{self.nonce}:stranger".encode()
         self._splitters: dict[int, LineSplitter] = {}
         self._carriers = 0
         self._announced: set[int] = set()
@@ -242,6 +243,9 @@ class RunnerClient:
                 break
             if match := self._announcement.fullmatch(line):
                 self._announce(match[1], carrier)
+                continue
+            if carrier != PTY and line == self._stranger:
+                events.append(Estranged())
                 continue
             understood = False
             for event in self._link.receive(line, carrier) if self._link else ():

@@ -24,6 +24,11 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Estranged:
+    """A second session runs as another user than the runner. Two sessions have made one of the same name, which is now the later one's."""
+
+
+@dataclass(frozen=True)
 class Stdout:
     """Bytes of a command's stdout, or of the file of a get."""
 
@@ -119,4 +124,4 @@ class ProtocolError:
     message: str
 
 
-Event = Ready | Stdout | Stderr | Tty | Credit | Exited | PutFile | GotFile | Failed | Message | Pong | ProtocolError
+Event = Ready | Estranged | Stdout | Stderr | Tty | Credit | Exited | PutFile | GotFile | Failed | Message | Pong | ProtocolError

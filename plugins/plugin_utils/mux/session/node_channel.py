@@ -46,6 +46,7 @@ class NodeChannel:
     :param on_lost: called once, with the reason and the works that were not finished, when the channel is no more.
     :param on_connected: called when the first session's websocket is open.
     :param on_carrier_wanted: called when work would profit from a second session in the place of one that was lost.
+    :param on_estranged: called when the node has another user of the session's name: what needs the name, as sudo does, will fail.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class NodeChannel:
         on_connected: Callable[[], None],
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
         on_carrier_wanted: Callable[[NodeChannel], None],
+        on_estranged: Callable[[NodeChannel], None],
         log: logging.Logger,
     ) -> None:
         self.session = session
@@ -70,6 +72,7 @@ class NodeChannel:
         self._loop = asyncio.get_running_loop()
         self._on_connected = on_connected
         self._on_lost = on_lost
+        self._on_estranged = on_estranged
         self._log = log
         self._warm = WarmNode(runner, warmth)
         self._wake = asyncio.Event()
@@ -92,6 +95,7 @@ class NodeChannel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
+        self._estranged = False
         self._banner = bytearray()
         self.done_count = 0
 
@@ -142,7 +146,7 @@ class NodeChannel:
     @property
     def usable(self) -> bool:
         """Whether it takes work."""
-        return self.ready is not None and not self._ended
+        return self.ready is not None and not self._ended and not self._estranged
 
     @property
     def last_received(self) -> float:
@@ -287,6 +291,8 @@ class NodeChannel:
                     continue
                 for found in receive(event.data, carrier):
                     dispatch(found)
+                if carrier:
+                    self.output.settled.set()
                 if carrier and self.ready is None and self.runner.started:
                     self.session.program_runs()
                 self._wake.set()
@@ -349,6 +355,9 @@ class NodeChannel:
                 self._is_ready.set_result(event)
         elif isinstance(event, runner_events.ProtocolError):
             self._end(event.message)
+        elif isinstance(event, runner_events.Estranged):
+            self._estranged = True
+            self._on_estranged(self)
 
     def _failed(self, work: Work, event: runner_events.Failed, fate: Fate) -> None:
         action = work.action

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,10 @@ REASON_WITHIN = 2.5
 
 _RECENT = 60.0
 _TARGET_KEPT = 300.0
+_SESSIONS_APART = 0.15
+"""Seconds between the two sessions of a node: agents stall when sessions come at once, and two that both find no `ssm-user` both make one."""
+_SECOND_LATE = 3.0
+"""Seconds for which the second session is waited for when the first one brought READY, to know that they have not made two `ssm-user`."""
 
 
 class Surroundings(Protocol):
@@ -64,6 +69,7 @@ class NodeOpener:
     :param tasks: where sessions that are not needed any more are closed.
     :param on_lost: for :class:`NodeChannel`.
     :param on_carrier_wanted: for :class:`NodeChannel`.
+    :param on_estranged: for :class:`NodeChannel`.
     :param client: for :class:`NodeSessions`.
     """
 
@@ -75,6 +81,7 @@ class NodeOpener:
         *,
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
         on_carrier_wanted: Callable[[NodeChannel], None],
+        on_estranged: Callable[[NodeChannel], None],
         client: Callable[..., SessionClient] = SessionClient,
     ) -> None:
         self.node_id = ""
@@ -84,6 +91,7 @@ class NodeOpener:
         self._tasks = tasks
         self._on_lost = on_lost
         self._on_carrier_wanted = on_carrier_wanted
+        self._on_estranged = on_estranged
         self._client = client
         self._log = mux.log
         self._node_known_at = float("-inf")
@@ -131,19 +139,15 @@ class NodeOpener:
         """Held while sessions are started on the node."""
         return self._mux.node_locks.setdefault((self._identity.region, self.node_id), asyncio.Lock())
 
-    def add_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions, *, wanted: Callable[[], bool]) -> None:
-        """Start an output session for a channel, the first or another, if it is still wanted when its turn comes.
+    def replace_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions, *, wanted: Callable[[], bool]) -> None:
+        """Start another output session for a channel, if it is still wanted when its turn comes."""
 
-        Not before the channel is ready: agents stall when sessions come at once, and two that both find no `ssm-user` both make one,
-        of whom the second replaces the first.
-        """
-
-        async def add() -> None:
+        async def replace() -> None:
             async with self.lock():  # held while a channel is opened: it is known then which one is in use
                 if wanted():
                     await self._start_carrier(channel, reason, options)
 
-        self._carriers.start(add())
+        self._carriers.start(replace())
 
     async def close(self) -> None:
         """Give up what is being started beside channels."""
@@ -180,7 +184,7 @@ class NodeOpener:
                 known.used(mark)
             channel = NodeChannel(
                 session, runner, self._mux.warmth, rung=rung, on_connected=self._connected, on_lost=self._on_lost, on_carrier_wanted=self._on_carrier_wanted,
-                log=self._log,
+                on_estranged=self._on_estranged, log=self._log,
             )  # fmt: skip
             return await self._connect(channel, sessions, reason, options)
         raise unreachable(f"no session document can be used on {self.node_id}: " + "; ".join(refused))
@@ -199,10 +203,11 @@ class NodeOpener:
         return unreachable(text)
 
     async def _connect(self, channel: NodeChannel, sessions: NodeSessions, reason: str, options: ConnectionOptions) -> NodeChannel:
-        """Wait for the runner; a second session follows where the document has one."""
+        """Wait for the runner; with a second session beside it where the document has one."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         ready = loop.create_task(channel.open())
+        carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if channel.rung.output_document else None
         try:
             await asyncio.wait([ready], timeout=min(ASK_AFTER, options.connection_timeout))
             if not ready.done() and (unknown := await sessions.require_connected()):
@@ -214,23 +219,28 @@ class NodeOpener:
                     wrote = f"; the session wrote: {channel.banner}" if channel.banner else " and the session wrote nothing"
                     raise unreachable(f"the runner on {self.node_id} was not ready within {loop.time() - began:.0f} s{wrote}")
                 await asyncio.wait([ready], timeout=until - loop.time())
-            self._check_user(await ready, options)
-            if not channel.usable:  # its session's end came right behind
+            self._check_user(said := await ready, options)
+            if carrier is not None and said.kind == "python":
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(channel.output.settled.wait(), _SECOND_LATE)
+            if not channel.usable:  # its session's end came right behind, or its user has lost the name
                 raise PassingError(f"the connection to {self.node_id} was lost again at once")
             self._identity.opening_took = channel.opening_took
         except BaseException:
             ready.cancel()
+            if carrier is not None:
+                carrier.cancel()
             self._tasks.start(channel.close())
             raise
-        if channel.rung.output_document:
-            self.add_carrier(channel, reason, options, wanted=lambda: channel.usable)
         return channel
 
     async def _start_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions) -> None:
         document = channel.rung.output_document
         if document is None or self._identity.documents.is_refused(document, time.monotonic()):
+            channel.output.settled.set()
             return
         number, command = channel.runner.open_carrier()
+        await asyncio.sleep(_SESSIONS_APART)
         sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
         try:
             session = await sessions.start(document, {"command": [command], **channel.rung.output_parameters}, reason, options)
@@ -238,6 +248,7 @@ class NodeOpener:
             self._log.info("%s: no fast way for output: %s", self.node_id, self._identity.explain(error, "ssm:StartSession", document))
             if _is_about_document(error):
                 self._identity.documents.refused(document, time.monotonic())
+                channel.output.settled.set()
             else:
                 channel.output.failed()
             return

@@ -36,6 +36,8 @@ class OutputSession:
         log: logging.Logger,
     ) -> None:
         self.session: SessionClient | None = None
+        self.settled = asyncio.Event()
+        """Set when its program was heard, or there is none."""
         self._runner = runner
         self._label = label
         self._read = read
@@ -76,6 +78,7 @@ class OutputSession:
 
     def failed(self) -> None:
         """It could not be started."""
+        self.settled.set()
         self._replacements.lost(self._loop.time())
         self.wanted()
 
@@ -90,6 +93,7 @@ class OutputSession:
     def end(self) -> None:
         """None is wanted any more."""
         self._ended = True
+        self.settled.set()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -34,7 +34,9 @@ class SessionRoute:
         self._log = mux.log
         self._reason = "fleet.ssm"
         self._tasks = Tasks()
-        self._opener = NodeOpener(mux, identity, self._tasks, on_lost=self._lost, on_carrier_wanted=self._carrier_wanted, client=client)
+        self._opener = NodeOpener(
+            mux, identity, self._tasks, on_lost=self._lost, on_carrier_wanted=self._carrier_wanted, on_estranged=self._estranged, client=client
+        )
         self._channel: NodeChannel | None = None
         self._opening: asyncio.Task[None] | None = None
         self._waiting: list[Work] = []
@@ -215,8 +217,15 @@ class SessionRoute:
         else:
             self._tasks.start(channel.close())
 
+    def _estranged(self, channel: NodeChannel) -> None:
+        """The node's user has another number now: further work goes to a new channel, what is under way ends here."""
+        self._log.info("%s: two users of one name were made at once", self.node_id)
+        if self._channel is channel:
+            self._channel = None
+            self._retire(channel)
+
     def _carrier_wanted(self, channel: NodeChannel) -> None:
-        self._opener.add_carrier(channel, self._reason, self._options, wanted=lambda: channel is self._channel and channel.usable)
+        self._opener.replace_carrier(channel, self._reason, self._options, wanted=lambda: channel is self._channel and channel.usable)
 
     # Small things
 

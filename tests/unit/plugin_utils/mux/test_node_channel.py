@@ -37,7 +37,7 @@ class Opened:
         self.session = self.make_session(PUBLIC, self.runner.session_command())
         self.channel = NodeChannel(
             self.session, self.runner, Warmth(), rung=Rung(PUBLIC), on_connected=lambda: None, on_lost=self._lost, on_carrier_wanted=self._wanted,
-            log=logging.getLogger("test"),
+            on_estranged=lambda _channel: None, log=logging.getLogger("test"),
         )  # type: ignore[arg-type]  # fmt: skip
 
     def make_session(self, document: str, line: str) -> LocalSession:

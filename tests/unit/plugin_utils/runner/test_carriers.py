@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import PTY, RunnerClient, RunnerSettings
-from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Exited, GotFile, PutFile
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Estranged, Exited, GotFile, PutFile
 
 from .local_node import LocalNode
 
@@ -46,6 +48,20 @@ def test_either_session_may_be_first(head_start: float) -> None:
         node.until(lambda: node.ready is not None)
         node.deaf = {PTY}
         node.run("true")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_reader_of_another_user_says_so(tmp_path: Path) -> None:
+    client = RunnerClient()
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents[: len(tmp_path.parts) - 3]:
+        folder.chmod(0o755)
+    (tmp_path / f".fleet-ssm-{client.nonce}").mkdir(mode=0o700)
+    number, command = client.open_carrier()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    said = subprocess.run(shlex.split(command), env=environment, user="nobody", cwd="/", capture_output=True, timeout=20, check=False)
+    assert said.returncode == 4
+    assert client.receive(said.stdout, number) == [Estranged()]
 
 
 def test_the_fifo_is_ours_alone(tmp_path: Path) -> None:
