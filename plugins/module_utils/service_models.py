@@ -27,19 +27,20 @@ def lean_loader(operations: Mapping[str, Collection[str]], members: Mapping[str,
         def __init__(self) -> None:
             super().__init__()
             self._lock = threading.Lock()
-            self._lean: dict[tuple[str, str | None], dict[str, Any]] = {}
+            self._lean: dict[tuple[str, str, str | None], Any] = {}
 
         def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            if type_name != "service-2" or service_name not in operations:
+            if service_name not in operations:
                 return super().load_service_model(service_name, type_name, api_version)
-            key = service_name, api_version
+            key = service_name, type_name, api_version
             with self._lock:  # sessions of several identities load at once, and one parse is enough for all
                 if key not in self._lean:
-                    # By a loader of its own, as a loader keeps what it has read; but which services there are need not be found again.
+                    # By a loader of its own, as a loader keeps what it has read. It need not look into 400 folders to know that the service is there.
                     other = botocore.loaders.Loader()
-                    other.list_available_services = self.list_available_services
-                    whole = other.load_service_model(service_name, type_name, api_version)
-                    self._lean[key] = _lean(whole, operations[service_name], (members or {}).get(service_name, {}))
+                    other.list_available_services = lambda type_name: [service_name]
+                    found = other.load_service_model(service_name, type_name, api_version)
+                    lean = type_name == "service-2"
+                    self._lean[key] = _lean(found, operations[service_name], (members or {}).get(service_name, {})) if lean else found
                 return self._lean[key]
 
     return LeanLoader()

@@ -13,15 +13,13 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...module_utils.pace import Pace
 from .aws.identity import Identity, threads
 from .aws.identity_key import IdentityKey
 from .aws.service_models import preload
-from .command.commands import Commands
 from .command.journal import Journal
-from .command.route import CommandRoute
 from .controllers import Controllers
 from .log import log_to
 from .places import code_digest
@@ -32,6 +30,10 @@ from .session.warm import Warmth
 from .start import peer_credentials
 from .tasks import Tasks
 from .worker import WorkerConnection
+
+if TYPE_CHECKING:
+    from .command.commands import Commands
+    from .command.route import CommandRoute
 
 SIGN_OF_LIFE = 15.0
 """Seconds between signs of life to workers that wait."""
@@ -130,6 +132,10 @@ class Mux:
         return route
 
     def _command_route(self, who: Identity, options: ConnectionOptions) -> CommandRoute:
+        # Imported when it is asked for: the first session waits for all that is imported before it.
+        from .command.commands import Commands
+        from .command.route import CommandRoute
+
         commands = self._commands.get(who.key)
         if commands is None:
             commands = self._commands[who.key] = Commands(who, self.log, self._journal, self.controllers)
