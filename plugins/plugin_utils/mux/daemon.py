@@ -101,6 +101,9 @@ def _scrub_environment() -> None:
 def run(path: str) -> None:
     """Be the mux until its end."""
     listener = start(path)
+    from .aws import helper
+
+    helper.prepare()
     import asyncio
 
     from .log import make_log

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .aws import targets
-from .aws.base_credentials import CredentialsError
+from .aws.helper import CredentialsError
 from .aws.identity import Identity
 from .aws.identity_key import IdentityKey
 from .command.examination import examine as examine_commands

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A short-lived process for what must not stay in the mux's memory, or must see a worker's own environment.
 
-It runs with the environment of the worker that asked (and with nothing else of the mux's), takes one JSON object on stdin
-and prints one on stdout:
+It takes one JSON object on stdin, in whose ``environment``, that of the worker that asked, it works from then on (and with nothing else
+of the mux's), and prints one on stdout. Without a question it ends after a minute. The actions:
 
 - ``credentials``: resolves a profile, SSO, credential_process, web identity, container or instance role as botocore does. The answer
   is that of a credential_process (`Version`, `AccessKeyId`, …, `Expiration`) and a `Settings` object beside it.
@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+_PATIENCE = 60
+"""Seconds."""
 
 
 def credentials(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +88,13 @@ def instances(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer the one question on stdin."""
+    import botocore.session  # noqa: F401 - while the question is yet to come
+
+    signal.alarm(_PATIENCE)
     question = json.load(sys.stdin)
+    signal.alarm(0)
+    os.environ.clear()
+    os.environ.update(question["environment"])
     actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"credentials": credentials, "instances": instances}
     try:
         answer = actions[question["action"]](question)

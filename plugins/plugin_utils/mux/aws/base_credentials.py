@@ -5,34 +5,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .. import errors
 from ..errors import ServiceFault
+from . import helper
 from .identity_key import IdentityKey
 
 SERVICES = ("ssm", "sts", "ec2", "kms", "s3", "sqs", "sns")
 """Those whose endpoints can be set."""
-
-_HELPER_TIMEOUT = 60.0
-
-
-class CredentialsError(Exception):
-    """No credentials could be had; the text says why."""
-
-
-class AwsHelperError(Exception):
-    """AWS refused what the helper asked; has a ``response`` as botocore's errors have."""
-
-    def __init__(self, message: str, response: Any) -> None:
-        super().__init__(message)
-        self.response = response
 
 
 def base_credentials(key: IdentityKey) -> dict[str, Any]:
@@ -48,6 +31,7 @@ def base_credentials(key: IdentityKey) -> dict[str, Any]:
         access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
         token = environment.get("AWS_SESSION_TOKEN")
     if access_key and secret_key and not os.path.exists(os.path.expanduser(configured)):
+        helper.dismiss()
         return {
             "AccessKeyId": access_key, "SecretAccessKey": secret_key, "SessionToken": token, "Expiration": None,
             "Settings": _settings_of_variables(environment),
@@ -60,43 +44,11 @@ def base_credentials(key: IdentityKey) -> dict[str, Any]:
             environment["AWS_SESSION_TOKEN"] = key.session_token
     nobody = f"no credentials for {dataclasses.replace(key, role_arn=None).label}"
     try:
-        return ask_helper({"action": "credentials", "profile": key.profile}, environment, nobody)
-    except AwsHelperError as error:
+        return helper.ask({"action": "credentials", "profile": key.profile}, environment, nobody)
+    except helper.AwsHelperError as error:
         if errors.is_throttling(error) or errors.is_transient(error):
             raise ServiceFault(f"{nobody}: {error}", error) from error
-        raise CredentialsError(f"{nobody}: {error}") from error
-
-
-def ask_helper(question: Mapping[str, Any], environment: Mapping[str, str], context: str, *, timeout: float = _HELPER_TIMEOUT) -> dict[str, Any]:
-    """Let a short-lived process ask; see :mod:`.aws_helper` for the shapes.
-
-    :param environment: all that the process sees, but for what Python itself needs.
-    :param context: what errors begin with.
-    :param timeout: seconds.
-    :raises CredentialsError: no answer, or one that is an error of finding credentials.
-    :raises AwsHelperError: AWS refused.
-    """
-    own = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "LD_", "VIRTUAL_ENV"))}  # to find botocore, too
-    program = [sys.executable, "-P", str(Path(__file__).with_name("aws_helper.py"))]
-    try:
-        done = subprocess.run(
-            program, input=json.dumps(question).encode(), env={**environment, **own},
-            capture_output=True, timeout=timeout, cwd="/", start_new_session=True, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise CredentialsError(f"{context + ': ' if context else ''}no answer within {timeout:.0f} s") from None
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        answer = {"error": done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"}
-    if "error" in answer:
-        if "response" in answer:
-            raise AwsHelperError(answer["error"], answer["response"])
-        hint = ""
-        if "SSO" in answer.get("type", "") or "sso" in answer["error"].lower():
-            hint = "; log in with 'aws sso login'"
-        raise CredentialsError(f"{context + ': ' if context else ''}{answer['error']}{hint}")
-    return answer
+        raise helper.CredentialsError(f"{nobody}: {error}") from error
 
 
 def _settings_of_variables(environment: Mapping[str, str]) -> dict[str, Any]:

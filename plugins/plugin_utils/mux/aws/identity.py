@@ -23,7 +23,8 @@ from ....module_utils.pace import Pace
 from .. import errors
 from ..errors import ServiceFault
 from ..session.documents import Memory
-from .base_credentials import SERVICES, CredentialsError, ask_helper, base_credentials
+from . import helper
+from .base_credentials import SERVICES, base_credentials
 from .identity_key import IdentityKey
 from .lookups import Lookups
 from .service_models import shared_loader
@@ -332,7 +333,7 @@ class Identity:
             text = errors.explain(error, action="sts:AssumeRole", resource=self.key.role_arn, who=base_label, region=settings.region)
             if errors.is_throttling(error) or errors.is_transient(error):
                 raise ServiceFault(text, error) from error
-            raise CredentialsError(text) from error
+            raise helper.CredentialsError(text) from error
         expiration = got["Expiration"]
         return _metadata(
             got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"],
@@ -365,7 +366,7 @@ class Identity:
         }
         client = {"region_name": settings.region, "endpoint_url": settings.endpoints.get("ec2"), "verify": settings.network.verify}
         question = {"action": "instances", "parameters": parameters, "config": config, "client": client}
-        found: list[dict[str, Any]] = ask_helper(question, environment, "", timeout=within)["instances"]
+        found: list[dict[str, Any]] = helper.ask(question, environment, "", timeout=within)["instances"]
         return found
 
     def _session(self, credentials: Any) -> botocore.session.Session:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import errors
 from ..errors import RequestError, ServiceFault, unreachable
 from ..protocol import ErrorKind
-from .base_credentials import AwsHelperError, CredentialsError
+from .helper import AwsHelperError, CredentialsError
 from .identity import Identity
 from .lookups import Found, Lookup
 

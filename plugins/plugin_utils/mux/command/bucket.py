@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from .. import errors
-from ..aws.base_credentials import CredentialsError
+from ..aws.helper import CredentialsError
 from ..aws.identity import Identity
 from ..errors import RequestError
 from ..protocol import ErrorKind

@@ -16,7 +16,7 @@ from typing import Any
 
 from ....module_utils.runcommand.mark import Mark, room
 from .. import errors
-from ..aws.base_credentials import CredentialsError
+from ..aws.helper import CredentialsError
 from ..aws.identity import Identity
 from ..errors import RequestError, ServiceFault, unreachable
 from ..protocol import ErrorKind

@@ -16,7 +16,7 @@ from ...runcommand import polling
 from ...runcommand.invocation import Invocation
 from ...runcommand.status_events import Early, End
 from .. import errors
-from ..aws.base_credentials import CredentialsError
+from ..aws.helper import CredentialsError
 from ..aws.identity import Identity
 from ..errors import RequestError
 from ..protocol import ErrorKind

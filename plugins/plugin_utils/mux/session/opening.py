@@ -16,7 +16,7 @@ from ...runner.client import RunnerClient, RunnerSettings
 from ...runner.events import Ready
 from .. import errors
 from ..aws import targets
-from ..aws.base_credentials import CredentialsError
+from ..aws.helper import CredentialsError
 from ..aws.identity import Identity
 from ..errors import PassingError, ServiceFault, unreachable
 from ..request import ConnectionOptions

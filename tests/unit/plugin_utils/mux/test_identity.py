@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.fleet.ssm.plugins.module_utils.pace import Pace
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux import errors
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws import targets
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.base_credentials import CredentialsError
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.helper import CredentialsError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError, ServiceFault
