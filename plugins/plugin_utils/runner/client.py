@@ -41,7 +41,7 @@ class RunnerSettings:
     interpreter: str | None = None  # tried before the usual ones
     dead_man: float = 180.0  # s without input after which the runner ends itself and its commands
     fifo: bool = True  # whether a second session may come that reads the output from a FIFO
-    output_window: int = 2 << 20  # bytes of output a request may be ahead of consumed()
+    output_window: int = 1 << 20  # bytes of output a request may be ahead of consumed()
     input_window: int = 1 << 20  # bytes of stdin or of a file that may be under way
 
 
