@@ -19,6 +19,9 @@ BACKLOG = 1024
 LIBRARIES = ("botocore", "websockets")
 """What serving cannot do without. Found here, imported later."""
 
+TLS_BUFFER = 128 << 10
+"""Bytes that asyncio sets aside for each TLS connection, two for each node; by itself it takes 256 kB, more than all else of a session here."""
+
 
 def start(path: str) -> socket.socket:
     """Detach, and listen at ``path``. Returns in the mux; the process that called ends here when the mux listens."""
@@ -105,6 +108,9 @@ def run(path: str) -> None:
 
     helper.prepare()
     import asyncio
+    from asyncio.sslproto import SSLProtocol
+
+    SSLProtocol.max_size = TLS_BUFFER
 
     from .log import make_log
     from .server import Mux
