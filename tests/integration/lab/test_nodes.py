@@ -296,7 +296,7 @@ async def test_session_survives_the_loss_of_a_websocket(lab, node, side):
             await echo(session, b"word %d" % number)
 
 
-@pytest.mark.skipif(bool(AGENT), reason="about our own nodes alone: a real agent looks a thousand times a second")
+@pytest.mark.skipif(bool(AGENT), reason="about our own nodes alone")
 async def test_session_whose_client_is_away_costs_its_node_nothing(lab, node):
     def pauses() -> int:
         """How often the session's worker has gone to sleep."""

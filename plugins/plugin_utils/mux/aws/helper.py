@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks AWS in a process of its own; :mod:`.aws_helper` is its program.
+"""Asks AWS in a process of its own; :mod:`.helper_program` is its program.
 
 Little is imported here, for one is started before the mux has imported what it needs itself: whoever waits for the first session waits
 for both.
@@ -51,7 +51,7 @@ def dismiss() -> None:
 
 
 def ask(question: Mapping[str, Any], environment: Mapping[str, str], context: str, *, timeout: float = _TIMEOUT) -> dict[str, Any]:
-    """An answer; see :mod:`.aws_helper` for the shapes.
+    """An answer; see :mod:`.helper_program` for the shapes.
 
     :param environment: all that the process sees, but for what Python itself needs.
     :param context: what errors begin with.
@@ -100,5 +100,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-P", os.path.join(os.path.dirname(__file__), "aws_helper.py")]
+    program = [sys.executable, "-P", os.path.join(os.path.dirname(__file__), "helper_program.py")]
     return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", start_new_session=True)

@@ -194,7 +194,7 @@ class Identity:
         return await asyncio.get_running_loop().run_in_executor(threads, self._sign, url)
 
     async def instances(self, parameters: Mapping[str, Any], *, within: float = _EC2_WITHIN) -> list[dict[str, Any]]:
-        """EC2's DescribeInstances, in a process of its own; see :mod:`.aws_helper` for the shape.
+        """EC2's DescribeInstances, in a process of its own; see :mod:`.helper_program` for the shape.
 
         :param within: seconds after which the process is ended.
         :raises AwsHelperError: refused, or no answer.

@@ -21,7 +21,7 @@ if "runner" not in globals():  # else on the node, where this is part of the run
     from ..node import CHUNK, EXTENSION, QUIET, STDERR, STDOUT, TERM_TO_KILL, Exec, Job, Refused, Source
     from ..node import close, errno, now, os, reason, runner, sha256, signal, struct, unpack
 
-    LIBRARY = ZYGOTE = ""
+    ZYGOTE = ""
 
 import _socket
 
@@ -392,7 +392,7 @@ class Warm(Exec):
 
     def give_program(self):
         if self.stdin:
-            program = PROGRAM % (UNFIT, self.success.decode(), AGE, LOADER, LIBRARY + ZYGOTE)
+            program = PROGRAM % (UNFIT, self.success.decode(), AGE, LOADER, ZYGOTE)
             self.stdin.queue.append(program.encode())
             Exec.eof(self, b"")
 

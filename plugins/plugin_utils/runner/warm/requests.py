@@ -35,8 +35,11 @@ _HERE = Path(__file__).parent
 @cache
 def _source() -> bytes:
     """The runner's part, with the texts of the zygote's program in it."""
-    texts = {name: (_HERE / f"{name}.py").read_text(encoding="utf-8") for name in ("library", "leaving", "zygote", "keeper", "errands")}
-    return f"LIBRARY = {texts['library']!r}\nZYGOTE = {texts['leaving'] + texts['zygote']!r}\n{texts['keeper']}\n{texts['errands']}".encode()
+
+    def text(*names: str) -> str:
+        return "".join((_HERE / f"{name}.py").read_text(encoding="utf-8") for name in names)
+
+    return f"ZYGOTE = {text('library', 'leaving', 'zygote')!r}\n{text('keeper', 'errands')}".encode()
 
 
 class WarmRequests:

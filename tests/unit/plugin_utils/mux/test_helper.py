@@ -27,7 +27,7 @@ def alone() -> Iterator[None]:
 
 
 def _helpers() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if "aws_helper.py" in " ".join(child.cmdline())}
+    return {child.pid for child in psutil.Process().children() if "helper_program.py" in " ".join(child.cmdline())}
 
 
 def test_the_one_that_waits_is_asked_first() -> None:
