@@ -32,6 +32,9 @@ PYTEST := pytest -q -n $$(getconf _NPROCESSORS_ONLN) --dist loadfile --no-loadsc
 SOON := -m "not slow"
 LATER := -m slow
 
+# Its own place for state goes by the last name of a checkout's folder: a run that was killed, even in another checkout, would be taken for this one.
+MOLECULE := rm -rf $(BUILD)/molecule && MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/$(BUILD)/molecule molecule test
+
 # Of one core and of all: what has to be run side by side takes half the time. The lab's cases measure time, and have the machine for themselves.
 CHECKS := ruff,mypy,docs,ansible-lint,sanity/unit integration molecule
 
@@ -87,7 +90,7 @@ test: $(TESTED) ## everything that must pass before a change lands
 
 test-long: $(TESTED) ## the slower cases
 	@pytest -q $(LATER) tests --junit-xml=$(RESULTS)/long.xml
-	@molecule test --scenario-name agent
+	@$(MOLECULE) --scenario-name agent
 
 test-agent: $(TESTED) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
 	@test -x "$(AGENT)/amazon-ssm-agent" || { echo 'Name a folder that holds amazon-ssm-agent and its workers: make test-agent AGENT=/folder' >&2; exit 2; }
@@ -110,7 +113,7 @@ integration: $(TESTED) ## tests in the lab
 	@$(PYTEST) $(SOON) tests/integration --junit-xml=$(RESULTS)/integration.xml || { echo 'Once more, alone:'; $(ALONE) $(SOON) tests/integration; }
 
 molecule: $(READY) ## the molecule scenarios, but for the one that takes a machine with systemd
-	@molecule test --all --exclude agent
+	@$(MOLECULE) --all --exclude agent
 
 ruff: $(READY)
 	@ruff check .

@@ -70,8 +70,8 @@ class Leaving:
 
     def ends(self, code):
         """A child is going to exit with this."""
-        if code is None or (type(code) is int and 0 <= code <= 255):
-            self.status = code or 0
+        if code is None or (isinstance(code, int) and 0 <= code <= 255):
+            self.status = int(code or 0)
 
     def leave(self):
         """The last of what is called at the end. If it returns, the interpreter goes on in its own way."""
