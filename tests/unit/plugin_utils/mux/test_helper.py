@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -27,7 +28,12 @@ def alone() -> Iterator[None]:
 
 
 def _helpers() -> set[int]:
-    return {child.pid for child in psutil.Process().children() if "helper_program.py" in " ".join(child.cmdline())}
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # other tests' children: one that has ended has no command line
+            if "helper_program.py" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_the_one_that_waits_is_asked_first() -> None:
