@@ -23,7 +23,10 @@ from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directories, soc
 from .protocol import ANY_CODE, VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
 
 GREETING_TIMEOUT = 20.0
-"""Seconds in which a mux answers a greeting, however busy the machine is."""
+"""Seconds in which a mux answers a greeting, or at least does something."""
+
+GREETING_TRIES = 6
+"""How often it is given them while it works, or waits for the processor: a busy machine must not cost it its sessions."""
 
 START_TIMEOUT = 30.0
 
@@ -134,7 +137,7 @@ def greet(peer: socket.socket, digest: str) -> dict[str, Any]:
     peer.sendall(encode_json(FrameType.HELLO, version=VERSION, digest=digest))
     decoder = Decoder()
     while True:
-        data = peer.recv(4096)
+        data = _receive(peer)
         if not data:
             raise _Stale("closed")
         try:
@@ -147,6 +150,33 @@ def greet(peer: socket.socket, digest: str) -> dict[str, Any]:
                 raise _Stale("unexpected answer")
         except ProtocolError as error:
             raise _Stale(str(error)) from error
+
+
+def _receive(peer: socket.socket) -> bytes:
+    """What it says next.
+
+    :raises TimeoutError: it hangs.
+    """
+    pid = peer_credentials(peer)[0]
+    for _try in range(GREETING_TRIES - 1):
+        _waits, before = _processor(pid)
+        try:
+            return peer.recv(4096)
+        except TimeoutError:
+            waits, now = _processor(pid)
+            if not waits and now == before:
+                raise
+    return peer.recv(4096)
+
+
+def _processor(pid: int) -> tuple[bool, list[bytes]]:
+    """Whether a process has the processor or waits for it, and for how long it has had it (proc(5): state, utime and stime)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as source:
+            fields = source.read().rpartition(b")")[2].split()
+    except OSError:
+        return False, []
+    return fields[0] == b"R", fields[11:13]
 
 
 @contextlib.contextmanager

@@ -36,6 +36,18 @@ if len(sys.argv) > 3:
     sys.stdin.read()
 """
 
+BUSY = """
+def _busy(self, *arguments, greet=WorkerConnection._greet):
+    import time
+    until = time.monotonic() + 22
+    while time.monotonic() < until:
+        pass
+    greet(self, *arguments)
+
+
+WorkerConnection._greet = _busy
+"""
+
 
 class Installation:
     """A copy of the collection's code, to be changed, and a folder for its socket."""
@@ -204,6 +216,14 @@ def test_of_a_mux_that_hangs_status_says_so_and_stop_ends_it(installation: Insta
     assert (done.returncode, done.stdout) == (0, f"the mux {pid} did not answer, and was killed\n")
     assert wait_gone(pid)
     assert "not running" in installation.command("status").stdout
+
+
+@pytest.mark.slow
+def test_a_mux_that_is_slow_to_answer_but_works_is_not_killed(installation: Installation) -> None:
+    with (installation.plugins / "plugin_utils" / "mux" / "worker.py").open("a") as source:
+        source.write(BUSY)
+    status = installation.status()
+    assert status["uptime"] > 20 and installation.command("stop").returncode == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be someone else")
