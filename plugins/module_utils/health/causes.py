@@ -15,6 +15,9 @@ from enum import StrEnum
 #: The longest pause of an agent that found no credentials or was refused, in seconds; the first is five minutes, and it doubles.
 LONGEST_BACK_OFF = 3600.0
 
+#: The first agent that takes the role of the default host management configuration (AWS's documentation of it).
+DEFAULT_ROLE_AGENT = "3.2.582.0"
+
 
 class Likelihood(StrEnum):
     """How sure a cause is."""
@@ -69,11 +72,12 @@ def no_role() -> Cause:
     )  # fmt: skip
 
 
-def default_role_unused(role: str) -> Cause:
+def default_role_unused(role: str, too_old: str | None) -> Cause:
+    of = f"the role {role} of the default host management configuration"
     return Cause(
-        "default_role_unused", Likelihood.LIKELY,
-        f"It has no instance profile, and does not take the role {role} of the default host management configuration.",
-        "That needs agent 3.2.582.0 or newer and version 2 of the metadata service. Update the agent, or attach an instance profile.",
+        "default_role_unused", Likelihood.CERTAIN if too_old else Likelihood.LIKELY,
+        f"It has no instance profile, and its agent {too_old} is too old for {of}." if too_old else f"It has no instance profile, and does not take {of}.",
+        f"That needs agent {DEFAULT_ROLE_AGENT} or newer and version 2 of the metadata service. Update the agent, or attach an instance profile.",
     )  # fmt: skip
 
 

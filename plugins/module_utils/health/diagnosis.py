@@ -100,7 +100,7 @@ def _of_instance(node: Node, evidence: Evidence) -> Iterator[Cause]:
         yield because.metadata_disabled()
     profile, role = profile_name(node), evidence.role
     if profile is None:
-        yield because.default_role_unused(evidence.default_role) if evidence.default_role else because.no_role()
+        yield because.default_role_unused(evidence.default_role, _too_old_for_default_role(node)) if evidence.default_role else because.no_role()
     elif role is not None and role.name is None:
         yield because.role_missing(profile)
     elif role is not None and role.name is not None and role.missing:
@@ -151,6 +151,12 @@ def _is_outdated(node: Node, minimum: str | None) -> bool:
     if minimum:
         return _version(node["agent_version"]) < _version(minimum)
     return node["agent_is_latest"] is False
+
+
+def _too_old_for_default_role(node: Node) -> str | None:
+    """The version of its agent, if that is why it takes no default role."""
+    version = node["agent_version"]
+    return version if version and _version(version) < _version(because.DEFAULT_ROLE_AGENT) else None
 
 
 def _version(text: str | None) -> tuple[int, ...]:

@@ -70,6 +70,8 @@ def test_status(values: dict[str, Any], minimum: str | None, expected: Status) -
         ({"instance_profile_arn": None}, {}, "certain no_role"),
         ({"instance_profile_arn": None}, {"default_role": None}, "certain no_role"),
         ({"instance_profile_arn": None}, {"default_role": "service-role/Default"}, "likely default_role_unused"),
+        ({**LOST, "instance_profile_arn": None, "agent_version": "3.2.582.0"}, {"default_role": "Default"}, "likely default_role_unused"),
+        ({**LOST, "instance_profile_arn": None, "agent_version": "3.1.1927.0"}, {"default_role": "Default"}, "certain default_role_unused"),
         ({}, {"role": RoleFacts(None)}, "certain role_missing"),
         ({}, {"role": RoleFacts("AppRole", missing=frozenset(CORE_ACTIONS))}, "certain role_without_permission"),
         ({}, {"role": RoleFacts("AppRole", missing=frozenset(CORE_ACTIONS)), "default_role": "Default"}, "likely role_without_permission"),
