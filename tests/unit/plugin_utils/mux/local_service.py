@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import pty
 import signal
 import subprocess
 import threading
-import urllib.parse
 from collections.abc import AsyncIterator, Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, StartedSession
@@ -28,6 +25,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import Fram
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
+from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Endpoint
 
 SHELL = "SSM-SessionManagerRunShell"
 """A document whose sessions come alone."""
@@ -136,40 +134,15 @@ class LocalService:
     def __init__(self) -> None:
         self.rules: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.on_open: Callable[[LocalSession], Any] | None = None
-        self.seen: list[str] = []
         self.ordered: dict[str, tuple[str, str]] = {}
         self.open: set[str] = set()
         self.sessions: list[LocalSession] = []
         self._lock = threading.Lock()
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                if target := self.headers.get("X-Amz-Target"):
-                    action, parameters = target.partition(".")[2], json.loads(body)
-                else:
-                    parameters = dict(urllib.parse.parse_qsl(body))
-                    action = parameters["Action"]
-                status, content = service._answer(action, parameters)
-                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-                with contextlib.suppress(ConnectionError):
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._endpoint = Endpoint(self._answer)
+        self.url = self._endpoint.url
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._endpoint.close()
 
     def client(self, started: StartedSession, **values: Any) -> Any:
         """In the place of SessionClient."""
@@ -178,11 +151,9 @@ class LocalService:
         return session
 
     def count(self, action: str) -> int:
-        return self.seen.count(action)
+        return self._endpoint.actions.count(action)
 
-    def _answer(self, action: str, parameters: dict[str, Any]) -> tuple[int, Any]:
-        with self._lock:
-            self.seen.append(action)
+    def _answer(self, action: str, _key: str, parameters: dict[str, Any]) -> Answer:
         try:
             found = self.rules[action](parameters) if action in self.rules else None
             return 200, getattr(self, f"_{action}")(parameters) if found is None else found

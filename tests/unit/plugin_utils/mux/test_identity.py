@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import socket
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,58 +26,16 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError, ServiceFault
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Answerer, Endpoint
 
-Answer = tuple[int, Any]
-
-
-class Endpoint:
-    """AWS as far as needed: each answer is what a function makes of (action, key id, parameters)."""
-
-    def __init__(self, answer: Callable[[str, str, dict[str, Any]], Answer]) -> None:
-        self.seen: list[tuple[str, str, dict[str, Any]]] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
-                if target := self.headers.get("X-Amz-Target"):
-                    action, parameters = target.partition(".")[2], json.loads(body)
-                else:
-                    parameters = dict(urllib.parse.parse_qsl(body))
-                    action = parameters["Action"]
-                endpoint.seen.append((action, key, parameters))
-                status, content = answer(action, key, parameters)
-                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def keys(self) -> list[str]:
-        return [key for _unused, key, _unused in self.seen]
-
-
-Serve = Callable[[Callable[[str, str, dict[str, Any]], Answer]], Endpoint]
+Serve = Callable[[Answerer], Endpoint]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     made: list[Endpoint] = []
 
-    def make(answer: Callable[[str, str, dict[str, Any]], Answer]) -> Endpoint:
+    def make(answer: Answerer) -> Endpoint:
         made.append(Endpoint(answer))
         return made[-1]
 

@@ -1,0 +1,65 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""AWS's API by HTTP on this machine: a function of each test answers it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import urllib.parse
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, Any]
+"""HTTP status, and text or what becomes JSON."""
+
+Answerer = Callable[[str, str, dict[str, Any]], Answer]
+"""Of (action, key id, parameters)."""
+
+
+class Endpoint:
+    """AWS as far as an answerer knows it."""
+
+    def __init__(self, answer: Answerer) -> None:
+        self.seen: list[tuple[str, str, dict[str, Any]]] = []
+        seen = self.seen
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+                if target := self.headers.get("X-Amz-Target"):
+                    action, parameters = target.partition(".")[2], json.loads(body)
+                else:
+                    parameters = dict(urllib.parse.parse_qsl(body))
+                    action = parameters["Action"]
+                seen.append((action, key, parameters))
+                status, content = answer(action, key, parameters)
+                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for _unused, key, _unused in self.seen]
+
+    @property
+    def actions(self) -> list[str]:
+        return [action for action, _unused, _unused in self.seen]
