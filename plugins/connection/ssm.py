@@ -344,7 +344,7 @@ class Connection(ConnectionBase):
         partial = target + b".%d.part" % os.getpid()
         try:
             with open(partial, "wb") as sink:
-                exchange = client.get(to_text(in_path, errors="surrogateescape"))
+                exchange = client.get(to_text(in_path, errors="surrogateescape"), private=self._no_log)
                 while (event := exchange.next_event()) is not None and not exchange.finished:
                     if event[0] is FrameType.STDOUT:
                         sink.write(event[1])

@@ -23,7 +23,7 @@ class DirectConnection:
 
     def __init__(self, home: Path, environment: Mapping[str, str], variables: Mapping[str, Any]) -> None:
         self._environment = {**environment, "HOME": str(home), "USER": os.environ.get("USER", "root")}
-        self._variables = {"inventory_hostname": "node", "ansible_host": "node", **variables}
+        self.variables = {"inventory_hostname": "node", "ansible_host": "node", **variables}
 
     def __enter__(self) -> DirectConnection:
         self._saved = dict(os.environ)
@@ -32,11 +32,11 @@ class DirectConnection:
         os.environ.update(self._environment)
         context = PlayContext()
         self.plugin = connection_loader.get("fleet.ssm.ssm", context)
-        self.plugin.set_options(task_keys={}, var_options=self._variables)
-        method = self._variables.get("ansible_become_method")
+        self.plugin.set_options(task_keys={}, var_options=self.variables)
+        method = self.variables.get("ansible_become_method")
         if method:
             become = become_loader.get(method)
-            become.set_options(task_keys={}, var_options=self._variables)
+            become.set_options(task_keys={}, var_options=self.variables)
             self.plugin.set_become_plugin(become)
             context.become = True
         return self

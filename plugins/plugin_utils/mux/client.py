@@ -237,9 +237,9 @@ class MuxClient:
         """Write a file on the node; give its content as input. The last event is DONE."""
         return self._begin(encode_json(FrameType.PUT, path=path, mode=mode, size=size, sha256=sha256, private=private), takes_input=True)
 
-    def get(self, path: str) -> Exchange:
+    def get(self, path: str, *, private: bool = False) -> Exchange:
         """Read a file of the node; the events are STDOUT and at last DONE with size, sha256 and mode."""
-        return self._begin(encode_json(FrameType.GET, path=path))
+        return self._begin(encode_json(FrameType.GET, path=path, private=private))
 
     def ask(self, kind: FrameType, **fields: Any) -> dict[str, Any]:
         """STATUS, STOP, RETIRE or RESET, and the mux's answer."""

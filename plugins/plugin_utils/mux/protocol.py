@@ -47,7 +47,7 @@ class FrameType(enum.IntEnum):
     OPEN = 2  # options, environment, reason: be connected to a node
     EXEC = 3  # command, tty, takes_input, needs_tty, has_payload, warm, secret, tell_start, private
     PUT = 4  # path, mode, size, sha256, private
-    GET = 5  # path
+    GET = 5  # path, private
     INPUT = 6  # bytes for stdin, or of the file
     INPUT_END = 7
     TTY_INPUT = 8  # bytes typed at the command's controlling terminal

@@ -47,6 +47,8 @@ class Get:
     """Read a file; its content is the output."""
 
     path: str
+    private: bool = False
+    """Whether the content is nobody else's business (no_log)."""
 
 
 Action = Exec | Put | Get

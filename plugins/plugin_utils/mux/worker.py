@@ -165,7 +165,7 @@ class WorkerConnection(asyncio.Protocol):
         elif kind is FrameType.PUT:
             self._start(Put(fields["path"], fields["mode"], int(fields["size"]), fields["sha256"], private=bool(fields["private"])), harmless=True)
         elif kind is FrameType.GET:
-            self._start(Get(fields["path"]), harmless=True)
+            self._start(Get(fields["path"], private=bool(fields["private"])), harmless=True)
         elif kind is FrameType.RESET:
             options = ConnectionOptions.from_mapping(fields["options"])
             found = self._mux.reset(options, fields["environment"])

@@ -89,6 +89,24 @@ def test_secrets_go_through_the_bucket_and_stand_in_no_parameter_or_output(lab: 
     assert "sha256sum" in told and mark not in told
 
 
+@by_run_command
+def test_a_secret_file_that_is_fetched_stands_in_no_output(lab: Lab, controller: Controller, tmp_path: Path) -> None:
+    mark = os.urandom(8).hex()
+    lab.node("web-1").run(f"printf %s {mark} >/tmp/fetched-secret")
+    before = time.time()
+    controller.tasks({"name": "fetch", "ansible.builtin.fetch": {"src": "/tmp/fetched-secret", "dest": f"{tmp_path}/", "flat": True}, "no_log": True}).check()
+    assert (tmp_path / "fetched-secret").read_text() == mark
+    assert mark not in _told(lab, before)
+
+
+@without_bucket
+def test_a_secret_file_is_not_fetched_without_a_bucket(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    connection.plugin.set_options(task_keys={"no_log": True}, var_options=connection.variables)
+    with pytest.raises(AnsibleError, match=r"set the option bucket.*expose_secrets.*Nothing was run"):
+        connection.plugin.fetch_file("/etc/hostname", str(tmp_path / "never"))
+
+
 def _told(lab: Lab, since: float) -> str:
     """All that anyone may read of the commands since then, decoded as far as it is ours."""
     client = lab.client("ssm")

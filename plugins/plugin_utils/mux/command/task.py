@@ -68,7 +68,8 @@ class CommandTask:
             subject = _bytes(common.command)
         else:
             subject = _bytes(action.path)
-        what = [type(action).__name__.encode(), subject, str(action.mode).encode() if isinstance(action, Put) else b""]
+        mode = action.mode if isinstance(action, Put) else None
+        what = [type(action).__name__.encode(), subject, f"{mode} {action.private}".encode()]
         if common is not None and common.payload is not None:
             what += [common.payload.head, common.payload.params, common.payload.tail]
         else:
@@ -79,8 +80,7 @@ class CommandTask:
     @property
     def is_private(self) -> bool:
         """Whether it may not stand in a command's parameters or its printed output, which others can read later."""
-        action = self.work.action
-        return isinstance(action, Exec | Put) and action.private and not self.options.expose_secrets
+        return self.work.action.private and not self.options.expose_secrets
 
     @property
     def size(self) -> int:
