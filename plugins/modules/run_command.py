@@ -105,7 +105,10 @@ options:
     default: "50"
   max_errors:
     description:
-      - Nodes that may fail in each account and region before it is sent to no further ones, as a number or in percent.
+      - Nodes on which the command may fail in each account and region before it is sent to no further ones, as a number or in percent.
+        Nodes to which it was not delivered do not count.
+      - Of more than 50 nodes by id a percentage is kept for each 50 of them, too, which a command takes at most. With a number, one command follows the
+        other, since each is told how many errors the earlier ones have left.
     type: str
     default: 100%
   comment:
@@ -563,7 +566,7 @@ def start(task: Task) -> NoReturn:
         if not targets.named or placed[number]
     ]
     if not params["wait"] and any(part.needs_waiting for part in parts):
-        raise OptionError(f"'max_concurrency: {request.max_concurrency}' for more than {NODES_A_COMMAND} nodes needs 'wait: true'. Give it in percent.")
+        raise OptionError(f"A number as 'max_concurrency' or 'max_errors' of more than {NODES_A_COMMAND} nodes needs 'wait: true'. Give it in percent.")
     for record in nowhere:
         sink.add(record)
     try:

@@ -27,7 +27,7 @@ from .record import Record, invocation_record, refused_record
 from .request import NODES_A_COMMAND, Request, Window, allowed_errors
 from .resolve import registered, resolve
 from .sink import Sink
-from .status import is_command_final, is_final, may_retry, snake
+from .status import is_command_final, is_error, is_final, may_retry, snake
 from .targets import Targets, chunks, halves, ids_in
 
 _PAGE = 50
@@ -53,9 +53,10 @@ class Command:
     ids: tuple[str, ...] = ()  #: its nodes, if it names them
     done: int = 0
     failed: int = 0
+    errors: int = 0  #: of the failed, those that count against max_errors
     complete: bool = False  #: by its counters
     collected: bool = False
-    seen: set[str] = field(default_factory=set)  #: nodes whose result was taken, while not all are
+    seen: dict[str, str] = field(default_factory=dict)  #: the status of nodes whose result was taken, while not all are
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ class PlaceRun:
         else:
             self._queue.extend((0, chunk) for chunk in chunks(node_ids))
         self._nodes = len(node_ids or ())
-        self._window = Window.of(request.max_concurrency, len(self._queue))
+        self._window = Window.of(request.max_concurrency, request.max_errors, self._nodes)
+        #: Whether commands must be held back until others have ended.
+        self.needs_waiting = len(self._queue) > 1 and (self._window.nodes is not None or self._window.serial)
         self._latest: dict[str, int] = {}  # the attempt of nodes that were sent to again
         self._again: list[str] = []  # nodes to be sent to again, and their next attempt is
         self._attempt = 0
@@ -105,11 +108,6 @@ class PlaceRun:
         total = sum(command.total for command in commands) + waiting + self._refused - self._retried
         done = sum(command.done for command in commands) + self._refused - self._retried
         return Counts(total, done, max(0, sum(command.failed for command in commands) + self._refused - self._retried))
-
-    @property
-    def needs_waiting(self) -> bool:
-        """Whether commands must be held back until others have ended."""
-        return self._window.commands is not None
 
     def run(self) -> None:
         """To the end, or until it is stopped. What goes wrong is in `error` and in the results of nodes."""
@@ -150,17 +148,20 @@ class PlaceRun:
     # -- sending
 
     def _may_send(self) -> bool:
-        if self._attempt == 0 and self._nodes > NODES_A_COMMAND and self._has_too_many_errors():
+        limit = self._request.max_errors
+        if self._nodes and self._errors > allowed_errors(limit, self._nodes):
             while self._queue:
-                _attempt, ids = self._queue.popleft()
-                self._refuse(ids or (), "terminated", f"not sent, since more than max_errors={self._request.max_errors} nodes of this place had failed")
+                attempt, ids = self._queue.popleft()
+                self._refuse(ids or (), "terminated", f"not sent, since more than max_errors={limit} nodes of this place had failed", attempt)
             return False
-        open_ones = sum(1 for command in self.commands if not command.complete)
-        return self._window.commands is None or open_ones < self._window.commands
+        if not self._options.wait:
+            return True  # nobody stays to send it later
+        beside = [command.total for command in self.commands if not command.complete]
+        return self._window.admits(len(self._queue[0][1] or ()), beside)
 
-    def _has_too_many_errors(self) -> bool:
-        failed = sum(command.failed for command in self.commands)
-        return failed > allowed_errors(self._request.max_errors, self._nodes)
+    @property
+    def _errors(self) -> int:
+        return sum(command.errors for command in self.commands)
 
     def _send_next(self) -> None:
         attempt, ids = self._queue.popleft()
@@ -169,7 +170,8 @@ class PlaceRun:
         began = time.time()
         try:
             request = self._request.in_place(lambda: self.place.account_id, self.place.region)
-            answer = self.caller.once("SendCommand", **request.to_api(mark, targets, self._window))["Command"]
+            errors = str(int(request.max_errors) - self._errors) if self._window.serial else request.max_errors
+            answer = self.caller.once("SendCommand", **request.to_api(mark, targets, self._window.max_concurrency, errors))["Command"]
         except (CollectError, Stopped):
             self._queue.appendleft((attempt, ids))
             raise
@@ -205,11 +207,12 @@ class PlaceRun:
                     return command
         return None
 
-    def _accepted(self, answer: dict[str, Any], attempt: int, ids: tuple[str, ...] | None) -> None:
+    def _accepted(self, answer: dict[str, Any], attempt: int, ids: tuple[str, ...] | None) -> Command:
         total = len(ids) if ids else int(answer.get("TargetCount") or 0)
         command = Command(answer["CommandId"], attempt, total, float(answer["RequestedDateTime"]), answer["DocumentName"], ids or ())
         self.commands.append(command)
         self._sent_at = time.monotonic()
+        return command
 
     def _judge_refusal(self, attempt: int, ids: tuple[str, ...] | None, error: Exception) -> None:
         """AWS has refused a command: for one of its nodes, or for itself."""
@@ -279,7 +282,7 @@ class PlaceRun:
             if mark is None or mark.run_id != self._request.run_id:
                 continue
             ids = tuple(entry.get("InstanceIds") or ())
-            self._accepted(entry, mark.attempt, ids or None)
+            self._count(self._accepted(entry, mark.attempt, ids or None), entry)
             self._attempt = max(self._attempt, mark.attempt)
             for node_id in ids:
                 if mark.attempt:
@@ -314,7 +317,8 @@ class PlaceRun:
     def _count(self, command: Command, entry: dict[str, Any]) -> None:
         command.total = int(entry.get("TargetCount") or command.total)
         command.done = max(command.done, int(entry.get("CompletedCount") or 0))
-        command.failed = int(entry.get("ErrorCount") or 0) + int(entry.get("DeliveryTimedOutCount") or 0)
+        command.errors = max(command.errors, int(entry.get("ErrorCount") or 0))
+        command.failed = max(command.failed, command.errors + int(entry.get("DeliveryTimedOutCount") or 0))
         command.complete = is_command_final(snake(entry.get("StatusDetails") or entry["Status"]))
 
     # -- collecting
@@ -324,23 +328,23 @@ class PlaceRun:
 
         :param unfinished: take the others as well, as they are now, since nobody will look again.
         """
-        failed, waiting = 0, 0
+        waiting = 0
         for page in self.caller.pages("ListCommandInvocations", "CommandInvocations", CommandId=command.command_id, Details=True, MaxResults=_PAGE):
             for entry in page:
                 node_id = entry["InstanceId"]
-                final = is_final(snake(entry.get("StatusDetails") or entry["Status"]))
-                if node_id in command.seen or not (final or unfinished):
-                    waiting += not final
+                status = snake(entry.get("StatusDetails") or entry["Status"])
+                if node_id in command.seen or not (is_final(status) or unfinished):
+                    waiting += not is_final(status)
                     continue
-                command.seen.add(node_id)
-                failed += snake(entry["Status"]) != "success"
+                command.seen[node_id] = status
                 self._take(invocation_record(entry, self._where, attempt=command.attempt, output=self._options.output != "none"), entry)
-        command.failed = max(command.failed, failed)
+        command.failed = max(command.failed, sum(status != "success" for status in command.seen.values()))
+        command.errors = max(command.errors, sum(map(is_error, command.seen.values())))
         command.done = max(command.done, len(command.seen))
         # The listing lags behind the counters.
         if not waiting and len(command.seen) >= command.total:
             command.collected = command.complete = True
-            command.seen = set()
+            command.seen = {}
         elif command.complete:
             command.complete = False
 

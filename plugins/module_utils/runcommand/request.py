@@ -46,15 +46,15 @@ class Request:
             folder = folder.replace("<account>", account_id())
         return replace(self, more={**self.more, "OutputS3KeyPrefix": folder.replace("<region>", region)})
 
-    def to_api(self, mark: Mark, targets: Mapping[str, Any], window: Window) -> dict[str, Any]:
-        """The parameters of one call. :param targets: ``InstanceIds`` or ``Targets``."""
+    def to_api(self, mark: Mark, targets: Mapping[str, Any], max_concurrency: str, max_errors: str) -> dict[str, Any]:
+        """The parameters of one call. :param targets: ``InstanceIds`` or ``Targets``. Limits are those of this command."""
         optional = {"DocumentVersion": self.document_version, "TimeoutSeconds": self.delivery_timeout}
         return {
             "DocumentName": self.document,
             "Parameters": {name: list(values) for name, values in self.parameters.items()},
             "Comment": mark.comment(self.comment),
-            "MaxConcurrency": window.max_concurrency,
-            "MaxErrors": self.max_errors,
+            "MaxConcurrency": max_concurrency,
+            "MaxErrors": max_errors,
             **{name: value for name, value in optional.items() if value is not None},
             **self.more,
             **targets,
@@ -63,18 +63,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Window:
-    """How a limit that the service knows for one command holds for all of a place's commands."""
+    """How limits that the service knows for one command hold for all of a place's commands."""
 
-    commands: int | None  #: how many may be open at once; None: any number
-    max_concurrency: str  #: of each of them
+    max_concurrency: str  #: of each command
+    nodes: int | None  #: at once in all commands; None: any number
+    serial: bool  #: one command after the other, since each is told how many errors the earlier ones have left
 
     @classmethod
-    def of(cls, max_concurrency: str, commands: int) -> Window:
-        """:param commands: into how many the nodes are divided."""
-        if max_concurrency.endswith("%") or commands <= 1:
-            return cls(None, max_concurrency)
-        nodes = int(max_concurrency)
-        return cls(max(1, nodes // NODES_A_COMMAND), str(min(nodes, NODES_A_COMMAND)))
+    def of(cls, max_concurrency: str, max_errors: str, nodes: int) -> Window:
+        """:param nodes: how many there are by id. A percentage is the same of each command as of all, and a number that is not less than all no limit."""
+        at_once, errors = (None if text.endswith("%") or int(text) >= nodes else int(text) for text in (max_concurrency, max_errors))
+        return cls(max_concurrency if at_once is None else str(min(at_once, NODES_A_COMMAND)), at_once, errors is not None)
+
+    def admits(self, nodes: int, beside: Sequence[int]) -> bool:
+        """Whether a command for so many nodes may be sent. :param beside: for how many nodes each command is that is open."""
+        if self.serial and beside:
+            return False
+        return self.nodes is None or not beside or sum(min(each, self.nodes) for each in (nodes, *beside)) <= self.nodes
 
 
 def allowed_errors(max_errors: str, nodes: int) -> int:

@@ -40,6 +40,8 @@ _FINAL = {
 }
 #: Not delivered for a reason that may pass. The others would be refused again, or were stopped on purpose.
 _RETRYABLE = frozenset({"delivery_timed_out", "undeliverable", "not_sent"})
+#: The command was run, and not well: what the service counts against MaxErrors.
+_ERRORS = frozenset({"failed", "execution_timed_out", "timed_out"})
 #: StatusDetails of a command that nothing follows.
 _COMMAND_FINAL = frozenset(
     {"success", "failed", "cancelled", "timed_out", "execution_timed_out", "delivery_timed_out", "incomplete", "no_instances_in_tag", "limit_exceeded",
@@ -60,6 +62,11 @@ def is_final(status: str) -> bool:
 def is_command_final(status: str) -> bool:
     """The same of a whole command."""
     return status in _COMMAND_FINAL
+
+
+def is_error(status: str) -> bool:
+    """Whether an invocation of this status counts against ``max_errors``."""
+    return status in _ERRORS
 
 
 def lifecycle(status: str) -> Lifecycle:

@@ -88,7 +88,7 @@ def test_a_request_as_the_service_takes_it() -> None:
     options = {"comment": "why", "working_directory": "/srv", "execution_timeout": 60, "delivery_timeout": 120, **more}
     request = read_request({**DEFAULTS, **options}, "run")
     mark = Mark.of("run", 0, [NODE])
-    assert request.to_api(mark, {"InstanceIds": [NODE]}, Window.of("10%", 3)) == {
+    assert request.to_api(mark, {"InstanceIds": [NODE]}, "10%", "100%") == {
         "DocumentName": "AWS-RunShellScript",
         "Parameters": {"commands": ["id"], "workingDirectory": ["/srv"], "executionTimeout": ["60"]},
         "Comment": f"why [fssm:run.0.{mark.what}]",
@@ -127,11 +127,23 @@ def test_requests_that_cannot_be_meant(options: dict[str, Any], said: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "commands", "window"), [("50", 1, (None, "50")), ("10%", 9, (None, "10%")), ("20", 3, (1, "20")), ("50", 3, (1, "50")), ("170", 9, (3, "50"))]
+    ("given", "nodes", "each", "at_once"),
+    [("50", 50, "50", 9), ("10%", 450, "10%", 9), ("20", 150, "20", 1), ("50", 150, "50", 1), ("170", 450, "50", 3), ("170", 170, "170", 9)],
 )
-def test_a_number_at_once_holds_for_all_commands_of_a_place(given: str, commands: int, window: tuple[int | None, str]) -> None:
-    found = Window.of(given, commands)
-    assert (found.commands, found.max_concurrency) == window
+def test_a_number_at_once_holds_for_all_commands_of_a_place(given: str, nodes: int, each: str, at_once: int) -> None:
+    found = Window.of(given, "100%", nodes)
+    assert found.max_concurrency == each and not found.serial
+    assert [found.admits(50, [50] * number) for number in (at_once - 1, 9)] == [True, at_once == 9]
+
+
+def test_parts_of_a_command_go_together_as_far_as_their_nodes_fit() -> None:
+    assert Window.of("30", "100%", 50).admits(12, [12]) and not Window.of("30", "100%", 50).admits(25, [25])
+
+
+@pytest.mark.parametrize(("max_errors", "serial"), [("0", True), ("99", True), ("100", False), ("5%", False)])
+def test_with_a_number_of_errors_one_command_follows_the_other(max_errors: str, serial: bool) -> None:
+    found = Window.of("100%", max_errors, 100)
+    assert found.serial is serial and found.admits(50, []) and found.admits(50, [50]) is not serial
 
 
 def test_errors_that_are_allowed() -> None:

@@ -1,0 +1,127 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Systems Manager of one place as botocore's client shows it, for what the lab does not do: each look shows a little more of a command."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account
+from ansible_collections.fleet.ssm.plugins.module_utils.problems import explain
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.caller import Caller
+from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place
+
+ACCOUNT, REGION = "111111111111", "eu-central-1"
+
+
+def refusal(operation: str, code: str, message: str = "no", status: int = 400) -> ClientError:
+    """An error that AWS answers."""
+    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
+
+
+class Service:
+    """Answers in time: `speed` more nodes of a command have ended at each look at it.
+
+    :param status: of a node that has ended, by its id.
+    """
+
+    def __init__(self, status: Callable[[str], str] = lambda _node: "Success", *, speed: int = 50) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        self.open_nodes: list[int] = []  #: nodes of open commands, as each was sent
+        self._status, self._speed = status, speed
+        self._ended: dict[str, int] = {}
+
+    def send_command(self, **parameters: Any) -> dict[str, Any]:
+        self.refuse(parameters)
+        self.sent.append(parameters)
+        command_id = f"command-{len(self.sent)}"
+        self._ended[command_id] = 0
+        limit = int(parameters["MaxConcurrency"].rstrip("%"))
+        self.open_nodes.append(sum(min(limit, len(one["InstanceIds"])) for number, one in enumerate(self.sent, 1) if not self._is_over(f"command-{number}")))
+        return {"Command": self.entry(command_id)}
+
+    def refuse(self, parameters: dict[str, Any]) -> None:
+        """Raises what SendCommand is refused with."""
+
+    def list_commands(self, **parameters: Any) -> dict[str, Any]:
+        self.calls.append("ListCommands")
+        wanted = [parameters["CommandId"]] if "CommandId" in parameters else list(self._ended)
+        for command_id in wanted:
+            self._ended[command_id] += self._speed
+        return {"Commands": [self.entry(command_id) for command_id in wanted]}
+
+    def list_command_invocations(self, **parameters: Any) -> dict[str, Any]:
+        self.calls.append("ListCommandInvocations")
+        command_id = parameters["CommandId"]
+        self._ended[command_id] += self._speed
+        return {"CommandInvocations": self.listed([self._invocation(command_id, number, node) for number, node in enumerate(self._nodes(command_id))])}
+
+    def listed(self, invocations: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Which of a command's invocations are shown."""
+        return invocations
+
+    def entry(self, command_id: str) -> dict[str, Any]:
+        """A command as listings have it."""
+        sent, nodes = self.sent[int(command_id.rpartition("-")[2]) - 1], self._nodes(command_id)
+        ended = [self._status(node) for node in nodes[: self._ended[command_id]]]
+        counts = {"TargetCount": len(nodes), "CompletedCount": len(ended), "ErrorCount": ended.count("Failed")}
+        status = "Success" if self._is_over(command_id) else "InProgress"
+        shown = {"DocumentName": sent["DocumentName"], "Comment": sent["Comment"], "InstanceIds": sent.get("InstanceIds", [])}
+        return {"CommandId": command_id, "RequestedDateTime": 1.0, "Status": status, **shown, **counts}
+
+    def _nodes(self, command_id: str) -> list[str]:
+        found: list[str] = self.sent[int(command_id.rpartition("-")[2]) - 1]["InstanceIds"]
+        return found
+
+    def _is_over(self, command_id: str) -> bool:
+        return self._ended[command_id] >= len(self._nodes(command_id))
+
+    def _invocation(self, command_id: str, number: int, node: str) -> dict[str, Any]:
+        status = self._status(node) if number < self._ended[command_id] else "InProgress"
+        step = {"Name": "aws:runShellScript", "StatusDetails": status, "Output": ""}
+        return {"InstanceId": node, "CommandId": command_id, "Status": status, "StatusDetails": status, "RequestedDateTime": 1.0, "CommandPlugins": [step]}
+
+
+class Clients:
+    """An account's clients, all of which are this service."""
+
+    def __init__(self, service: Any, account: Account) -> None:
+        self._service, self._account = service, account
+
+    def client(self, _name: str, _region: str) -> Any:
+        return self._service
+
+    def account_id(self) -> str:
+        return ACCOUNT
+
+    def explain(self, region: str, action: str, error: Exception) -> Exception:
+        return explain(self._account, region, action, error)
+
+
+class Hurry(threading.Event):
+    """Nothing is waited for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return False
+
+
+def caller(service: Any, region: str = REGION) -> Caller:
+    """Of this service."""
+    account = Account()
+    return Caller(Place(account, region, Clients(service, account)), threading.Semaphore(), Hurry())  # type: ignore[arg-type]
+
+
+def nodes(count: int) -> list[str]:
+    """So many ids."""
+    return [f"i-{number:017x}" for number in range(count)]
+
+
+def every(number: int) -> Callable[[str], str]:
+    """Every node fails whose number this divides."""
+    return lambda node: "Success" if int(node[2:], 16) % number else "Failed"
+
