@@ -36,8 +36,10 @@ class Foresight:
     """What one runner's temporary directories are known, or expected, to be."""
 
     def __init__(self) -> None:
+        self.lasting = {"", "root"}
+        """Users whose home cannot be changed, as they have processes: the session's own (by name, once that is known), and root."""
         self._homes: dict[str, bytes] = {}
-        """By user: what the node prints. It cannot be changed while the user has a session."""
+        """Of those: what the node prints."""
         self._parents: dict[str, str] = {}
         """Of a base as it is asked for (`~/.ansible/tmp`): what the node makes of it."""
         self._made: OrderedDict[str, None] = OrderedDict()
@@ -81,7 +83,9 @@ class Foresight:
             return ""
         failure = "" if returncode == 0 else under_way.stderr.decode("utf-8", "replace").strip() or f"the command ended with {returncode}"
         if under_way.errand.what == "home" and not failure:
-            self._homes[under_way.errand.arguments[0]] = bytes(under_way.stdout)
+            (user,) = under_way.errand.arguments
+            if user in self.lasting:
+                self._homes[user] = bytes(under_way.stdout)
         elif under_way.errand.what == "mkdtemp":
             base, name = under_way.errand.arguments
             if under_way.foreseen and failure:

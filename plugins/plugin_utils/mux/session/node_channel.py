@@ -121,6 +121,7 @@ class NodeChannel:
             await self.session.write(self.runner.session_command().encode() + b"\n")
         self._task(self._write())
         self.ready = await self._is_ready
+        self._warm.foresight.lasting.add(self.ready.user)
         self.opened_at = self._last_work = self._loop.time()
         self.opening_took = self.opened_at - began
         self._tick()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import hashlib
 import json
 import shutil
@@ -22,6 +23,7 @@ from tests.unit.plugin_utils.mux.test_node_channel import Opened, until
 from tests.unit.plugin_utils.runner.warm import core
 from tests.unit.plugin_utils.runner.warm.test_errands import chmod, mkdtemp, remove, shell
 
+OWN_HOME = shell("expand_user", f"~{getpass.getuser()}")
 NAMES = [f"ansible-tmp-1795408946.{number}-1234-98765" for number in range(10)]
 
 
@@ -70,10 +72,11 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 
 async def test_what_is_told_ahead_is_what_the_node_does(node: Node) -> None:
-    first, home = await node.make(NAMES[0]), await node.say(shell("expand_user", "~"))
+    first, home, own = await node.make(NAMES[0]), await node.say(shell("expand_user", "~")), await node.say(OWN_HOME)
     assert first == f"{NAMES[0]}={node.base}/{NAMES[0]}\n".encode()
     node.session.deaf = True  # from here on no answer comes
     assert await node.say(shell("expand_user", "~")) == home
+    assert await node.say(OWN_HOME) == own
     assert await node.make(NAMES[1]) == first.replace(NAMES[0].encode(), NAMES[1].encode())
     put = node.put(NAMES[1])
     assert await node.say(chmod(f"{node.base}/{NAMES[1]}/", f"{node.base}/{NAMES[1]}/file")) == b""
@@ -88,8 +91,12 @@ async def test_what_is_told_ahead_is_what_the_node_does(node: Node) -> None:
 
 
 async def test_only_what_is_known_is_told_ahead(node: Node, tmp_path: Path) -> None:
+    others = [shell("expand_user", "~daemon"), shell("expand_user", "~no-such-user")]
+    for other in others:
+        await node.say(other)  # a task may move it, or make the user
     node.session.deaf = True
     answers = [
+        *map(node.say, others),
         node.make(NAMES[0]),
         node.say(shell("expand_user", "~")),
         node.say(chmod(f"{tmp_path}/{NAMES[1]}")),
