@@ -101,6 +101,25 @@ def test_too_many_failures_stop_the_update(estate: Lab, group: dict[str, str], p
     assert "3 failed" in run.result("fleet.ssm.agent : See that all went well")["msg"]
 
 
+def test_a_command_that_is_not_sent_is_no_success(estate: Lab, group: dict[str, str], play: Update) -> None:
+    add(estate, group)
+    for mode in ((), ("--check",)):
+        run = play("update_agents.yml", *mode, agent_update_max_errors="many")
+        assert run.returncode != 0 and told(run)["after"] == {OLD: 1}
+        assert "'max_errors'" in run.result("fleet.ssm.agent : See that all went well")["msg"]
+
+
+def test_an_account_that_is_refused_is_told_and_the_others_are_updated(estate: Lab, group: dict[str, str], play: Update) -> None:
+    add(estate, group)
+    add(estate, group, account=OTHER)
+    guarded = estate.create_role(OTHER, "Guarded", external_id="sesame")
+    accounts = [{"name": "hub"}, {"name": "guarded", "role_arn": guarded}]
+    run = play("update_agents.yml", fleet_estate={"regions": REGIONS[:1], "accounts": accounts, "filters": {"tag:Set": group["Set"]}})
+    assert run.returncode != 0 and told(run)["after"] == {NEW: 1}
+    assert "account guarded: " in run.result("fleet.ssm.agent : See that all went well")["msg"]
+    assert len(told(run)["errors"]) == 1
+
+
 @pytest.mark.slow
 def test_an_agent_that_runs_says_its_new_version(estate: Lab, group: dict[str, str], play: Update) -> None:
     add(estate, group, kind="process", options={"available_version": NEW, "health_interval": 1})
