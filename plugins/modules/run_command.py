@@ -185,7 +185,7 @@ options:
   output:
     description:
       - V(brief) returns up to 2,500 characters of each node's output, which costs no further call. V(none) leaves output out.
-      - V(full) gets outputs that are longer in full, one or two calls for each such node, from O(s3_bucket), or without one from the API, which gives
+      - V(full) gets outputs that are longer in full, up to three calls for each such node, from O(s3_bucket), or without one from the API, which gives
         24,000 characters of stdout and 8,000 of stderr.
     type: str
     choices: [none, brief, full]
@@ -221,7 +221,7 @@ options:
     type: path
 notes:
   - Needs C(ssm:SendCommand) on the document and the nodes, C(ssm:ListCommands) and C(ssm:ListCommandInvocations);
-    C(ssm:GetCommandInvocation) or C(s3:GetObject) for O(output=full);
+    C(ssm:GetCommandInvocation) for O(output=full), and with O(s3_bucket) C(s3:GetObject) and C(s3:ListBucket);
     C(ssm:DescribeInstanceInformation) in check mode, to find nodes among several places, and to tell nodes that are refused or unknown;
     C(resource-groups:ListGroupResources) in check mode for O(resource_group); C(ssm:CancelCommand) for O(state=cancelled); C(sts:AssumeRole) for roles;
     C(iam:PassRole) for O(notification).

@@ -62,8 +62,8 @@ options:
     type: int
     default: 1000
 notes:
-  - Needs C(ssm:ListCommands), C(ssm:ListCommandInvocations) for O(results), C(ssm:GetCommandInvocation) or C(s3:GetObject) for O(output=full),
-    and C(sts:AssumeRole) for roles.
+  - Needs C(ssm:ListCommands), C(ssm:ListCommandInvocations) for O(results), C(ssm:GetCommandInvocation) for O(output=full), C(s3:GetObject) and
+    C(s3:ListBucket) if the outputs are in a bucket, and C(sts:AssumeRole) for roles.
   - The service forgets commands after 30 days.
 seealso:
   - module: fleet.ssm.run_command

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from ..aws_errors import error_code, is_expired, is_throttling, is_transient
+from ..aws_errors import error_code, is_denied, is_expired, is_throttling, is_transient
 from ..problems import CollectError
 from ..scope import Place
 from .caller import Caller, Stopped
-from .record import API_STDERR, API_STDOUT, BRIEF, Record, is_cut, split, steps_of
+from .record import API_STDERR, API_STDOUT, BRIEF, SEPARATOR, Record, is_cut, split, steps_of
 
 #: The service writes ``https://s3.REGION.amazonaws.com/BUCKET/KEY``; S3's oldest name has no region.
 _URL = re.compile(r"https://s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
@@ -42,6 +42,7 @@ class Outputs:
         self._full = full
         self._late = _LATE
         self._until: dict[str, float] = {}  # by command: when late objects are waited for no longer
+        self._may_ask = True  # for what GetCommandInvocation has
 
     def complete(self, record: Record, entry: Mapping[str, Any]) -> None:
         """Put the whole output into a record whose output is cut; `output_error` says why that failed."""
@@ -62,21 +63,47 @@ class Outputs:
         self._late, self._until = 0.0, {}
 
     def _from_s3(self, record: Record, entry: Mapping[str, Any]) -> None:
-        """Streams of steps whose output is cut; the listing has the others."""
+        """Streams of steps whose output is cut; the listing has the others, and the beginning of one that cannot be had."""
         until = self._until.setdefault(record["command_id"], time.monotonic() + self._late)
-        stdout, stderr = "", ""
+        stdout, stderr, missing = "", "", None
         for step in entry["CommandPlugins"]:
             text = str(step.get("Output") or "")
             one, other = split(text)
             if is_cut(text, BRIEF):
-                # Where stdout alone fills what the listing holds, nothing is known of stderr.
-                one = self._object(step.get("StandardOutputUrl") or "", expected=bool(one), until=until)
-                other = self._object(step.get("StandardErrorUrl") or "", expected=bool(other), until=until)
+                try:
+                    one = self._object(step.get("StandardOutputUrl") or "", expected=bool(one), until=until)
+                    other = self._stderr(record, step, known=SEPARATOR in text, until=until)
+                except CollectError as error:
+                    missing = missing or error
             stdout, stderr = stdout + one, stderr + other
-        record["stdout"], record["stderr"], record["output_truncated"] = stdout, stderr, False
+        record["stdout"], record["stderr"], record["output_truncated"] = stdout, stderr, missing is not None
+        if missing is not None:
+            raise missing
+
+    def _stderr(self, record: Record, step: Mapping[str, Any], *, known: bool, until: float) -> str:
+        """Where stdout alone fills what the listing holds, it is not known whether there is a stderr: if none is there, the API says whether one will be."""
+        url = step.get("StandardErrorUrl") or ""
+        found = self._object(url, expected=known, until=until)
+        if not found and not known and self._has_stderr(record, step):
+            found = self._object(url, expected=True, until=until)
+        return found
+
+    def _has_stderr(self, record: Record, step: Mapping[str, Any]) -> bool:
+        """As far as it may be asked; no is taken for an answer."""
+        try:
+            return self._may_ask and bool(self._asked(record, str(step["Name"])).get("StandardErrorContent"))
+        except CollectError as error:
+            if error.cause is None or not is_denied(error.cause):
+                raise
+            self._may_ask = False
+            return False
 
     def _object(self, url: str, *, expected: bool, until: float) -> str:
-        """An object's text; an empty stream has none. :raises CollectError: if it cannot be read."""
+        """An object's text; an empty stream has none, of which S3 tells those who may not list the bucket that it is denied.
+
+        :param expected: whether there is one, which is waited for.
+        :raises CollectError: if it cannot be read.
+        """
         place: Place = self._caller.place
         where = locate(url)
         if where is None:
@@ -90,9 +117,9 @@ class Outputs:
                 return content.decode("utf-8", "replace")
             except Exception as error:
                 now = time.monotonic()
+                if not expected and (error_code(error) in _MISSING or is_denied(error)):
+                    return ""
                 if error_code(error) in _MISSING:
-                    if not expected:
-                        return ""
                     if again := now < until:
                         pause = min(pause, until - now)
                     else:
@@ -105,7 +132,8 @@ class Outputs:
                 if not again:
                     explained = place.clients.explain(region, "s3:GetObject", error)
                     text = f"s3://{bucket}/{key}: {explained.text}"
-                    raise CollectError(place.account, region, "s3:GetObject", text, explained.remedy, error) from error
+                    remedy = f"{explained.remedy} It may not be there, which takes s3:ListBucket to know." if is_denied(error) else explained.remedy
+                    raise CollectError(place.account, region, "s3:GetObject", text, remedy, error) from error
             self._caller.wait(pause)
             pause = min(max(pause, _SHORTEST) * 2, _LONGEST)
 
@@ -113,8 +141,12 @@ class Outputs:
         stdout, stderr = "", ""
         cut = False
         for step in steps_of(entry):
-            answer = self._caller.read("GetCommandInvocation", CommandId=record["command_id"], InstanceId=record["instance_id"], PluginName=step)
+            answer = self._asked(record, step)
             one, other = answer.get("StandardOutputContent") or "", answer.get("StandardErrorContent") or ""
             cut = cut or is_cut(one, API_STDOUT) or is_cut(other, API_STDERR)
             stdout, stderr = stdout + one, stderr + other
         record["stdout"], record["stderr"], record["output_truncated"] = stdout, stderr, cut
+
+    def _asked(self, record: Record, step: str) -> dict[str, Any]:
+        """What GetCommandInvocation has of a step."""
+        return self._caller.read("GetCommandInvocation", CommandId=record["command_id"], InstanceId=record["instance_id"], PluginName=step)
