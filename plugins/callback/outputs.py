@@ -130,7 +130,9 @@ options:
       - section: fleet_ssm_outputs
         key: connections
   late_seconds:
-    description: Seconds for which an object is waited for that is not in S3 yet.
+    description:
+      - Seconds for which an object is waited for that is not in S3 yet.
+      - Where stdout fills what the service's listing holds, nothing is known of stderr. It is waited for as long, and is empty if it has not come then.
     type: float
     default: 30
     version_added: 0.1.0

@@ -391,11 +391,37 @@ nodes:
       type: str
       returned: if so
     stdout_uri:
-      description: Where the whole output is, with O(s3_bucket). An empty stream has no object.
+      description: With O(s3_bucket), where the whole output is of the step that RV(nodes[].rc) is of. An empty stream has no object.
       type: str
     stderr_uri:
       description: The same of stderr.
       type: str
+    steps:
+      description: The steps of the document, in their order. What they wrote, one after another, is the whole output.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name.
+          type: str
+        status:
+          description: The status, in the same words.
+          type: str
+        rc:
+          description: The exit status; null if there is none.
+          type: int
+        stdout_uri:
+          description: With O(s3_bucket), where the whole output is. An empty stream has no object.
+          type: str
+        stderr_uri:
+          description: The same of stderr.
+          type: str
+        stdout_empty:
+          description: Whether nothing was written; null if that is not known.
+          type: bool
+        stderr_empty:
+          description: The same of stderr.
+          type: bool
     requested_at:
       description: When it was sent, ISO 8601 in UTC.
       type: str

@@ -16,8 +16,8 @@ from botocore.config import Config
 
 
 def key(number: int) -> str:
-    """Of an output, as the agent lays them out."""
-    return f"c/i-{number:05d}/awsrunShellScript/0.awsrunShellScript/stdout"
+    """Of an output, as `node_result` names them."""
+    return f"c/i-{number:05d}/1/stdout"
 
 
 def main(folder: Path, bucket: str, count: int, connections: int) -> None:

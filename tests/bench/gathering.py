@@ -25,6 +25,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.client import Ga
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.disk import RUN, make_run, write_json
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.reporting import make_report
 from tests.lab import Lab
+from tests.tools.node_result import node_result
 
 from .download import key
 from .measures import Measure
@@ -43,9 +44,8 @@ FACTS = {
 
 def nodes(count: int, region: str) -> list[dict[str, Any]]:
     """Results as the module returns them; stderr is known to be empty."""
-    place = f"https://s3.{region}.amazonaws.com/{BUCKET}"
-    known = {"status": "success", "rc": 0, "stderr": "", "output_truncated": False, "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:01Z"}
-    return [{"instance_id": f"i-{number:05d}", "stdout": "x" * 2500, "stdout_uri": f"{place}/{key(number)}", **known} for number in range(count)]
+    place, known = f"https://s3.{region}.amazonaws.com/{BUCKET}", {"started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:01Z"}
+    return [{**node_result(f"i-{number:05d}", "x" * 2400, folder=f"{place}/c/i-{number:05d}"), **known} for number in range(count)]
 
 
 def gather(folder: Path, count: int, connections: int, region: str) -> dict[str, Any]:

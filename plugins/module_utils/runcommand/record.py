@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..nodes import timestamp
-from .status import snake
+from .status import is_final, snake
 
 #: Characters of output that the listing gives at most.
 BRIEF = 2_500
@@ -25,28 +25,29 @@ Record = dict[str, Any]
 def invocation_record(entry: Mapping[str, Any], place: Mapping[str, Any], *, attempt: int = 0, output: bool = True) -> Record:
     """A node's result.
 
-    With several steps, status and rc are those of the first step that did not succeed, or of the last one; output is that of all steps.
+    With several steps, status, rc and URIs are those of the first step that did not succeed, or of the last one; output is that of all steps.
 
     :param entry: with details.
     :param place: account_id, account_name and region.
     """
     steps = list(entry.get("CommandPlugins") or ())
     telling = next((step for step in steps if step.get("StatusDetails") not in ("Success", None)), steps[-1] if steps else {})
-    rc = telling.get("ResponseCode")
+    status = snake(entry.get("StatusDetails") or entry["Status"])
     started = [step["ResponseStartDateTime"] for step in steps if step.get("ResponseStartDateTime")]
     ended = [step["ResponseFinishDateTime"] for step in steps if step.get("ResponseFinishDateTime")]
     record: Record = {
         "instance_id": entry["InstanceId"],
         **place,
         "command_id": entry["CommandId"],
-        "status": snake(entry.get("StatusDetails") or entry["Status"]),
-        "rc": rc if rc is not None and rc != -1 else None,
+        "status": status,
+        "rc": _rc(telling),
         "attempt": attempt,
         "requested_at": timestamp(entry.get("RequestedDateTime")),
         "started_at": timestamp(started[0]) if started else None,
         "ended_at": timestamp(ended[-1]) if ended else None,
         "stdout_uri": telling.get("StandardOutputUrl") or entry.get("StandardOutputUrl") or None,
         "stderr_uri": telling.get("StandardErrorUrl") or entry.get("StandardErrorUrl") or None,
+        "steps": [_step_record(step, ended=is_final(status)) for step in steps],
     }
     if output:
         texts = [str(step.get("Output") or "") for step in steps]
@@ -55,6 +56,30 @@ def invocation_record(entry: Mapping[str, Any], place: Mapping[str, Any], *, att
         record["stderr"] = "".join(stderr for _stdout, stderr in parts)
         record["output_truncated"] = any(is_cut(text, BRIEF) for text in texts)
     return record
+
+
+def _step_record(step: Mapping[str, Any], *, ended: bool) -> Record:
+    """A step's result, with what is known of its objects: an empty stream has none.
+
+    :param ended: whether the whole command has. Before that, nothing is known of a stream whose text is empty.
+    """
+    text = str(step.get("Output") or "")
+    stdout, stderr = split(text)
+    shown = ended and len(text) < BRIEF  # what the agent cuts itself has the beginning of each stream; what the API cuts need not (agent's source)
+    return {
+        "name": step.get("Name"),
+        "status": snake(step.get("StatusDetails") or step.get("Status") or ""),
+        "rc": _rc(step),
+        "stdout_uri": step.get("StandardOutputUrl") or None,
+        "stderr_uri": step.get("StandardErrorUrl") or None,
+        "stdout_empty": False if stdout else shown or None,
+        "stderr_empty": False if stderr else shown or None,
+    }
+
+
+def _rc(step: Mapping[str, Any]) -> int | None:
+    code: int | None = step.get("ResponseCode")
+    return None if code == -1 else code
 
 
 def is_cut(text: str, limit: int) -> bool:
@@ -71,7 +96,7 @@ def split(output: str) -> tuple[str, str]:
 def refused_record(node_id: str, place: Mapping[str, Any], status: str, message: str, *, attempt: int = 0) -> Record:
     """A node to which nothing was sent, with the reason."""
     nothing = ("command_id", "rc", "requested_at", "started_at", "ended_at", "stdout_uri", "stderr_uri")
-    return {"instance_id": node_id, **place, "status": status, "attempt": attempt, "msg": message, **dict.fromkeys(nothing)}
+    return {"instance_id": node_id, **place, "status": status, "attempt": attempt, "msg": message, "steps": [], **dict.fromkeys(nothing)}
 
 
 def steps_of(entry: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,6 +98,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     with file:
         yield file
     os.replace(part, path)
+
+
+def join(path: Path, parts: Sequence[Path]) -> None:
+    """Make one whole file of others, which go; one that is not there is empty."""
+    there = [part for part in parts if part.exists()]
+    if len(there) == 1:
+        os.replace(there[0], path)
+        return
+    with whole_file(path) as file:
+        for part in there:
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, file)
+    for part in there:
+        part.unlink()
 
 
 def _private(path: str, flags: int) -> int:

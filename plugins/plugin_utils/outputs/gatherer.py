@@ -27,9 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .disk import INDEX, PENDING, LineFile, encode_line, files_of, read_lines, whole_file, write_whole
+from .disk import INDEX, PENDING, LineFile, encode_line, files_of, join, read_lines, whole_file, write_whole
 from .faults import Fault, Kind, judge
-from .lookup import Stream, streams_of
+from .lookup import Part, Stream, streams_of
 from .names import Names
 from .results import node_status
 from .s3 import S3
@@ -207,58 +207,50 @@ class Gatherer:
 
     def _look(self, job: Job) -> float | None:
         """Get what there is of a node; when to look again, or `None` if nothing is left."""
-        again: list[float] = []
-        for stream in job.streams:
-            if stream.done:
-                continue
-            if stream.address is None:
-                self._write_text(job, stream)
-                continue
-            gone = self._gone.get(stream.address.bucket)
-            if gone:
-                stream.gave_up(gone)
-                continue
-            due = self._fetch(job, stream, stream.address)
-            if due is not None:
-                again.append(due)
-        return min(again, default=None)
+        looks = [self._fetch(part, path) for stream in job.streams for part, path in self._files(job, stream) if not part.done]
+        return min((due for due in looks if due is not None), default=None)
 
-    def _fetch(self, job: Job, stream: Stream, address: S3Address) -> float | None:
+    def _files(self, job: Job, stream: Stream) -> list[tuple[Part, Path]]:
+        """The parts of a stream, and the files in which they are until it is whole."""
+        return [(part, self._folder / job.folder / f"{stream.name}.{number}.part") for number, part in enumerate(stream.parts, 1)]
+
+    def _fetch(self, part: Part, path: Path) -> float | None:
+        address = part.address
+        gone = self._gone.get(address.bucket)
+        if gone:
+            part.gave_up(gone)
+            return None
         try:
-            stream.came(self.s3.fetch(address, self._folder / job.folder / stream.name))
+            part.came(self.s3.fetch(address, path))
         except OSError as error:  # the disk
-            stream.gave_up(Fault(Kind.OTHER, f"{job.folder}/{stream.name} cannot be written: {error.strerror or error}."))
+            part.gave_up(Fault(Kind.OTHER, f"{path.relative_to(self._folder)} cannot be written: {error.strerror or error}."))
             return None
         except Exception as error:
             fault = judge(error, address, readable=address.bucket in self.s3.readable)
             if fault.kind is Kind.NO_BUCKET:
                 self._gone[address.bucket] = fault
-            sibling = any(other.done and other.length and other.address for other in job.streams if other is not stream)
-            due = stream.refused(fault, time.monotonic(), patience=float(self._options["late_seconds"]), sibling=sibling)
-            if due is None and stream.fault is None:
-                write_whole(self._folder / job.folder / stream.name, b"")
-            return due
+            return part.refused(fault, time.monotonic(), patience=float(self._options["late_seconds"]))
         with self._state:
             self._counts["objects"] += 1
-            self._counts["bytes"] += stream.length or 0
-            self._counts["late"] += stream.was_late
+            self._counts["bytes"] += part.length or 0
+            self._counts["late"] += part.was_late
         return None
-
-    def _write_text(self, job: Job, stream: Stream) -> None:
-        """What the result itself holds: all there is without a bucket."""
-        if stream.text is None:
-            stream.done = True
-        elif stream.cut:
-            stream.gave_up(Fault(Kind.ABSENT, "the output is cut, and the task has no 's3_bucket' in which all of it would be."))
-        else:
-            write_whole(self._folder / job.folder / stream.name, stream.text)
-            stream.came(len(stream.text))
 
     def _finish(self, job: Job) -> None:
         for stream in job.streams:
-            if stream.fault and stream.text:
-                # Better than nothing, under a name that nobody takes for the whole.
-                write_whole(self._folder / job.folder / f"{stream.name}.cut", stream.text)
+            path, parts = self._folder / job.folder / stream.name, self._files(job, stream)
+            stream.fault = stream.fault or next((part.fault for part in stream.parts if part.fault), None)
+            if stream.fault:
+                for _part, piece in parts:
+                    piece.unlink(missing_ok=True)
+                if stream.text:
+                    # Better than nothing, under a name that nobody takes for the whole.
+                    write_whole(path.with_name(f"{stream.name}.cut"), stream.text)
+            elif parts:
+                join(path, [piece for _part, piece in parts])
+                stream.length = sum(part.length or 0 for part in stream.parts)
+            elif stream.text is not None:
+                write_whole(path, stream.text)
         self._index.write(self._line(job))
 
     def _line(self, job: Job) -> dict[str, Any]:
@@ -267,8 +259,8 @@ class Gatherer:
             if stream.fault is None and stream.length is None:
                 continue
             entry: dict[str, Any] = {"whole": stream.fault is None, "bytes": stream.length}
-            if stream.address:
-                entry["uri"] = str(stream.address)
+            if stream.parts:
+                entry["uris"] = [str(part.address) for part in stream.parts]
             if stream.fault is None:
                 entry["file"] = f"{job.folder}/{stream.name}"
             else:

@@ -153,9 +153,10 @@ class Recorder:
         for node in cut[:_SHOWN]:
             folder = self.folder / task.folder / folders[id(node)]
             for stream in streams_of(node):
-                if stream.text and stream.address:
-                    self._say(f"{stream.name} of {node['instance_id']} is cut here; whole: {folder / stream.name}, from {stream.address}")
-                elif stream.text:
+                if stream.text and stream.parts:
+                    addresses = ", ".join(str(part.address) for part in stream.parts)
+                    self._say(f"{stream.name} of {node['instance_id']} is cut here; whole: {folder / stream.name}, from {addresses}")
+                elif stream.text and stream.fault:
                     self._say(f"{stream.name} of {node['instance_id']} is cut, and the task has no s3_bucket that would hold the rest")
         if len(cut) > _SHOWN:
             self._say(f"… and that of {len(cut) - _SHOWN} more nodes: {self.folder / task.folder}")

@@ -125,17 +125,18 @@ class ReportBuilder:
             if not stream:
                 continue
             text, before = self._excerpt(stream["file"], self._output) if stream.get("file") and stream.get("bytes") else ("", 0)
-            known = {key: stream[key] for key in ("file", "uri", "bytes", "problem") if stream.get(key) is not None}
+            known = {key: stream[key] for key in ("file", "uris", "bytes", "problem") if stream.get(key) is not None}
             failure[name] = {**known, "text": text, "left_out": before, "whole": bool(stream.get("whole"))}
         self._failures.append(failure)
 
     def _problem(self, line: Mapping[str, Any], stream: str, problem: Mapping[str, str]) -> None:
         # The same refusal of one bucket comes with each object's name.
-        where = str((line.get(stream) or {}).get("uri") or "").partition("://")[2].partition("/")[0]
+        uris = (line.get(stream) or {}).get("uris") or []
+        where = "".join(uris[:1]).partition("://")[2].partition("/")[0]
         entry = self._problems.setdefault(f"{problem['kind']} {where}", {"kind": problem["kind"], "text": problem["text"], "count": 0, "examples": []})
         entry["count"] += 1
         if len(entry["examples"]) < MOST_EXAMPLES:
-            entry["examples"].append({"task": line["task"], "host": line["host"], "stream": stream, "uri": (line.get(stream) or {}).get("uri")})
+            entry["examples"].append({"task": line["task"], "host": line["host"], "stream": stream, "uris": uris})
 
     def finish(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """The report.

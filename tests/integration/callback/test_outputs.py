@@ -131,11 +131,25 @@ def test_the_outputs_of_run_command_come_from_s3_while_the_display_is_cut(record
     carrier, line = sorted(recorded.index(), key=lambda found: found["host"] != "localhost")
     assert carrier["nodes"] == 1 and carrier["calls"]["total"] > 0
     assert (line["host"], line["status"], line["rc"], line["route"]) == (node, "ok", 0, "run_command")
-    assert line["stdout"]["uri"].startswith(f"s3://{bucket}/runs/") and line["stdout"]["whole"]
+    assert line["stdout"]["uris"][0].startswith(f"s3://{bucket}/runs/") and line["stdout"]["whole"]
     assert f"stdout of {node} is cut here; whole: {folder}/stdout, from s3://{bucket}/runs/" in run.stderr
     report = recorded.report()
     assert report["totals"]["results"] == 1 and report["gathering"]["objects"] == 2 and report["totals"]["routes"] == {"run_command": 1}
     assert run.report["stats"], "callbacks that own stdout are left alone"
+
+
+@pytest.mark.slow
+def test_the_outputs_of_several_steps_are_kept_in_their_order(recorded: Recorded, bucket: str) -> None:
+    lines = {"one": "seq -f first-%.0f 1000", "two": "true", "three": "seq -f third-%.0f 1000; echo err >&2", "four": "true"}
+    steps = [{"action": "aws:runShellScript", "name": name, "inputs": {"runCommand": [line]}} for name, line in lines.items()]
+    content = {"schemaVersion": "2.2", "description": "four steps", "mainSteps": steps}
+    recorded.lab.client("ssm").create_document(Name="Fleet-FourSteps", DocumentType="Command", Content=json.dumps(content))
+    recorded.run_command(document="Fleet-FourSteps", s3_bucket=bucket, play={"name": "Fleet"}).check()
+    folder = recorded.folder / "01-Fleet" / "001-Ask_them" / recorded.lab.node("web-1").node_id
+    assert (folder / "stdout").read_text() == "".join(f"{word}-{number}\n" for word in ("first", "third") for number in range(1, 1001))
+    assert (folder / "stderr").read_bytes() == b"err\n"
+    (line,) = (found for found in recorded.index() if "node" in found)
+    assert [uri.rpartition("/awsrunShellScript/")[2] for uri in line["stdout"]["uris"]] == ["one/stdout", "three/stdout"]
 
 
 @pytest.mark.slow

@@ -196,6 +196,8 @@ def test_a_result_of_several_steps_tells_of_the_first_that_failed() -> None:
     record = invocation_record(entry(good, bad, {**good, "ResponseCode": 0}, details="Failed"), PLACE)
     assert (record["status"], record["rc"], record["stdout"], record["stderr"], record["stdout_uri"]) == ("failed", 7, "one\ntwoone\n", "no\n", "u")
     assert record["started_at"] == "1970-01-01T00:00:02Z" and record["output_truncated"] is False
+    steps = [tuple(step[key] for key in ("name", "status", "rc", "stdout_uri", "stdout_empty", "stderr_empty")) for step in record["steps"]]
+    assert steps == [("a", "success", 0, None, False, True), ("b", "failed", 7, "u", False, False), ("a", "success", 0, None, False, True)]
     assert invocation_record(entry({**good, "Output": "x" * BRIEF}), PLACE)["output_truncated"]
     for output in ("x\n---Output truncated---", f"x\n---Output truncated---{SEPARATOR}y", f"x{SEPARATOR}y\n---Error truncated----"):
         assert invocation_record(entry({**good, "Output": output}), PLACE)["output_truncated"]

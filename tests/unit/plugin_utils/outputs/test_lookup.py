@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.record import BRIEF, SEPARATOR
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.faults import Fault, Kind, judge
-from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.lookup import BUSY_PATIENCE, SIBLING_PATIENCE, Expectation, streams_of
+from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.lookup import BUSY_PATIENCE, NOT_ENDED, Expectation, Part, streams_of
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.s3_address import S3Address, parse_address
+from tests.tools.node_result import node_result
 
 ADDRESS = S3Address("b", "k", "eu-west-1")
 ABSENT = Fault(Kind.ABSENT, "not there")
@@ -71,46 +73,64 @@ def test_a_403_in_a_readable_bucket_may_be_an_absence():
     assert fault.kind is Kind.ABSENT and "s3:ListBucket" in fault.text
 
 
-def node(**values: Any) -> dict[str, Any]:
-    return {**{f"{name}_uri": f"s3://b/{name}" for name in ("stdout", "stderr")}, **values}
+FULL = "x" * BRIEF
+FOLDER = "https://s3.eu-west-1.amazonaws.com/b"
 
 
-def test_a_listing_that_is_whole_tells_empty_streams_from_others():
-    stdout, stderr = streams_of(node(stdout="x", stderr="", output_truncated=False))
-    assert stdout.address and stdout.expectation is Expectation.SURE
-    assert stderr.address is None and stderr.text == b""
+def expectations(*outputs: str, status: str = "Success", brief: bool = True) -> list[list[str]]:
+    """Of both streams: steps that are looked for, and how sure their objects are."""
+    streams = streams_of(node_result("i-1", *outputs, folder=FOLDER, status=status, brief=brief))
+    return [[f"{part.address.key.partition('/')[0]} {part.expectation.name}" for part in stream.parts] for stream in streams]
 
 
-def test_a_listing_that_is_cut_or_left_out_tells_less():
-    assert [stream.expectation for stream in streams_of(node(stdout="x", stderr="", output_truncated=True))] == [Expectation.SURE, Expectation.MAYBE]
-    assert all(stream.address and stream.expectation is Expectation.MAYBE for stream in streams_of(node()))
+@pytest.mark.parametrize("brief", [True, False])
+def test_a_result_tells_empty_streams_from_others(brief):
+    assert expectations("x", brief=brief) == [["1 SURE"], []]
+    assert expectations(f"{SEPARATOR}x", brief=brief) == [[], ["1 SURE"]]
+    assert expectations("x", "", f"y{SEPARATOR}z", brief=brief) == [["1 SURE", "3 SURE"], ["3 SURE"]]
+    assert [stream.length for stream in streams_of(node_result("i-1", "", folder=FOLDER, brief=brief))] == [0, 0]
+
+
+def test_where_stdout_fills_the_listing_nothing_is_known_of_stderr():
+    assert expectations(FULL, "y") == [["1 SURE", "2 SURE"], ["1 MAYBE"]]
+    assert expectations("x\n---Output truncated---") == [["1 SURE"], []]  # by the agent, which shows some of each
+    put_together = {**node_result("i-1", FULL, folder=FOLDER), "output_truncated": False}  # by the module
+    assert streams_of(put_together)[1].parts == [] and streams_of(put_together)[1].length == 0
+
+
+def test_an_empty_text_is_none_before_the_end():
+    assert expectations("", status="InProgress") == [["1 OPEN"], ["1 OPEN"]]
+    assert expectations("", status="Cancelled") == [[], []]
+    assert all(stream.fault and stream.length is None for stream in streams_of(node_result("i-1", "", status="InProgress")))
+
+
+def part(expectation: Expectation = Expectation.SURE) -> Part:
+    return Part(ADDRESS, expectation)
 
 
 def test_an_object_is_looked_for_more_and_more_slowly_until_its_time_is_over():
-    stream = streams_of(node(stdout="x", output_truncated=True))[0]
-    now, looks = 100.0, []
-    while (due := stream.refused(ABSENT, now, patience=30, sibling=False)) is not None:
+    sure, now, looks = part(), 100.0, []
+    while (due := sure.refused(ABSENT, now, patience=30)) is not None:
         looks.append(round(due - 100, 1))
         now = due
     assert looks == [0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 30.0]
-    assert stream.done and stream.fault is ABSENT
+    assert sure.done and sure.fault is ABSENT
 
 
-def test_a_stream_that_may_be_empty_is_empty_if_it_does_not_come_and_soon_if_the_other_has():
-    stdout, stderr = streams_of(node())
-    assert stdout.refused(ABSENT, 0.0, patience=0, sibling=False) is None and stdout.length == 0 and stdout.fault is None
-    assert stderr.refused(ABSENT, 0.0, patience=30, sibling=True) == 0.5
-    assert stderr.refused(ABSENT, SIBLING_PATIENCE, patience=30, sibling=True) is None and stderr.length == 0
+def test_a_stream_that_may_be_empty_is_empty_if_it_does_not_come_but_not_before_the_end():
+    maybe, still = part(Expectation.MAYBE), part(Expectation.OPEN)
+    assert maybe.refused(ABSENT, 0.0, patience=30) == 0.5
+    assert maybe.refused(ABSENT, 30.0, patience=30) is None and maybe.length == 0 and maybe.fault is None
+    assert still.refused(ABSENT, 0.0, patience=0) is None and still.fault is not None and NOT_ENDED in still.fault.text
 
 
 @pytest.mark.parametrize("kind", [Kind.DENIED, Kind.NO_BUCKET, Kind.ELSEWHERE, Kind.CREDENTIALS, Kind.OTHER])
 def test_what_waiting_does_not_mend_is_not_waited_for(kind):
-    stream = streams_of(node())[0]
-    assert stream.refused(Fault(kind, ""), 0.0, patience=30, sibling=False) is None and stream.fault is not None
+    maybe = part(Expectation.MAYBE)
+    assert maybe.refused(Fault(kind, ""), 0.0, patience=30) is None and maybe.fault is not None
 
 
 def test_faults_of_the_moment_are_tried_again_whatever_the_patience_for_late_objects():
-    stream = streams_of(node())[0]
-    busy = Fault(Kind.BUSY, "")
-    assert stream.refused(busy, 0.0, patience=0, sibling=False) == 0.5
-    assert stream.refused(busy, BUSY_PATIENCE, patience=0, sibling=False) is None and stream.fault is busy
+    maybe, busy = part(Expectation.MAYBE), Fault(Kind.BUSY, "")
+    assert maybe.refused(busy, 0.0, patience=0) == 0.5
+    assert maybe.refused(busy, BUSY_PATIENCE, patience=0) is None and maybe.fault is busy

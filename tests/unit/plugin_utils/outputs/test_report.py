@@ -95,12 +95,12 @@ def test_lists_have_their_limits_and_say_so():
 
 
 def test_a_failure_has_the_end_of_its_output_and_where_the_whole_is():
-    (failure,) = report(line("a", "failed", stderr={"file": "x/stderr", "bytes": 9, "whole": True, "uri": "s3://b/k"}))["failures"]
-    assert failure["stderr"] == {"file": "x/stderr", "uri": "s3://b/k", "bytes": 9, "text": "end of x/stderr", "left_out": 7, "whole": True}
+    (failure,) = report(line("a", "failed", stderr={"file": "x/stderr", "bytes": 9, "whole": True, "uris": ["s3://b/k"]}))["failures"]
+    assert failure["stderr"] == {"file": "x/stderr", "uris": ["s3://b/k"], "bytes": 9, "text": "end of x/stderr", "left_out": 7, "whole": True}
 
 
 def test_one_refusal_of_many_objects_is_one_problem_with_examples():
-    streams = [{"uri": f"s3://b/{index}", "whole": False, "problem": {"kind": "denied", "text": f"403 on {index}"}} for index in range(9)]
+    streams = [{"uris": [f"s3://b/{index}"], "whole": False, "problem": {"kind": "denied", "text": f"403 on {index}"}} for index in range(9)]
     refused = [line(f"i-{index}", stdout=stream) for index, stream in enumerate(streams)]
     (problem,) = report(*refused, line("i-x", stdout={"bytes": 1}))["gathering"]["problems"]
     assert (problem["kind"], problem["count"], problem["text"], len(problem["examples"])) == ("denied", 9, "403 on 0", 5)
@@ -181,7 +181,7 @@ def folder(tmp_path):
     write_json(tmp_path / RUN, {**RUN_FACTS, "name": HOSTILE})
     index = LineFile(tmp_path / INDEX)
     (tmp_path / "out").write_text(HOSTILE * 100)
-    stream = {"file": "out", "bytes": len(HOSTILE) * 100, "whole": True, "uri": "s3://b/" + HOSTILE}
+    stream = {"file": "out", "bytes": len(HOSTILE) * 100, "whole": True, "uris": ["s3://b/" + HOSTILE]}
     index.write(line(HOSTILE, "failed", msg=HOSTILE, item=HOSTILE, stdout=stream, task=1))
     index.write(line("quiet", "ok", task=2, censored=True))
     index.close()
