@@ -48,7 +48,8 @@ ANYWAY, ANEW, NEVER = range(3)  # ... whether this zygote takes other jobs, anot
 # What an interpreter or a session reads only when it starts. If one of these changed, a new start would be another one.
 START_FILES = (
     "/etc/localtime /etc/timezone /etc/ld.so.cache /etc/nsswitch.conf /etc/host.conf /etc/resolv.conf /etc/gai.conf /usr/lib/locale"
-    " /usr/lib/locale/locale-archive /etc/selinux/config /sys/fs/selinux"
+    " /usr/lib/locale/locale-archive /etc/selinux/config /sys/fs/selinux /etc/ssl/openssl.cnf /etc/pki/tls/openssl.cnf /etc/pki/tls/openssl.d"
+    " /etc/crypto-policies/back-ends/opensslcnf.config"
 ).split()
 SESSION_FILES = (
     "/etc/passwd /etc/group /etc/sudoers /etc/sudoers.d /etc/sudo.conf /etc/doas.conf /etc/pam.conf /etc/pam.d /etc/security"
@@ -79,7 +80,8 @@ class Start:
         self.stamp = self.look()
 
     def watched(self):
-        files = [os.path.realpath(sys.executable or "/")] + START_FILES + [entry for entry in PATH if entry]
+        # The interpreter by the name that it was started with: what counts is where a link leads now.
+        files = [sys.executable or "/", os.environ.get("OPENSSL_CONF", "/")] + START_FILES + [entry for entry in PATH if entry]
         site = sys.modules.get("site")
         if site:
             files += site.getsitepackages()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,30 @@ def test_change_of_what_is_read_at_start(node: WarmNode, tmp_path: Path) -> None
         result = node.warm(core.command(environment=environment), core.payload("ends", run))
         assert result.rc == expected
         (tmp_path / "appeared.py").write_text("status = 5\n")
+
+
+def test_change_of_the_interpreter_that_is_meant(node: WarmNode, tmp_path: Path) -> None:
+    """As by alternatives, or an upgrade to the next version: the old one is still there, and is not what is asked for."""
+    link, other = tmp_path / "python3", tmp_path / "other"
+    link.symlink_to(os.path.realpath(core.INTERPRETER))
+    shutil.copy2(link, other)
+    run = {"how": "exit", "argument": f"__import__('os').path.samefile('/proc/self/exe', {str(other)!r})"}
+    for expected in (0, 1, 1):
+        result = node.warm(core.command(interpreter=str(link)), core.payload("ends", run, interpreter=str(link)))
+        assert result.rc == expected
+        link.unlink()
+        link.symlink_to(other)
+
+
+def test_change_of_openssls_configuration(node: WarmNode, tmp_path: Path) -> None:
+    """It is read before the first module."""
+    configuration = tmp_path / "openssl.cnf"
+    environment = {"OPENSSL_CONF": str(configuration)}
+    ciphers = "sum(cipher['name'].startswith('TLS_') for cipher in __import__('ssl').create_default_context().get_ciphers())"
+    for expected in (3, 1, 1):
+        result = node.warm(core.command(environment=environment), core.payload("ends", {"how": "exit", "argument": ciphers}))
+        assert result.rc == expected
+        configuration.write_text("openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nCiphersuites=TLS_AES_128_GCM_SHA256\n")
 
 
 def test_old_ones_go(node: WarmNode, tmp_path: Path) -> None:
