@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,6 +90,8 @@ class NodeChannel:
         self._probe: asyncio.TimerHandle | None = None
         self._reconnecting = False
         self._missed_at: float | None = None
+        self._pinged_at: float | None = None
+        """While an answer to a ping is to come: when it was sent, on the loop's clock."""
         self._starting: list[Work] = []
         self._unconfirmed: list[Work] = []
         self._last_received = self._last_sent = self._last_work = self._loop.time()
@@ -179,8 +182,7 @@ class NodeChannel:
             self._probed.append(work)
             if self._probe is None:
                 self._missed_at = now
-                self.runner.ping()
-                self._wake.set()
+                self._ping(PROBE_AFTER)
                 within = min(work.silence, max(PROBE_TIMEOUT, self.opening_took))
                 self._probe = self._loop.call_later(within, self._probe_failed)
         else:
@@ -227,10 +229,22 @@ class NodeChannel:
         self._wake.set()
 
     def _confirm_starts(self) -> None:
-        """Whatever was sent before a ping is known to have arrived by its answer. One ping at a time: two without an answer mean silence."""
-        if self._starting and not self._unconfirmed:
+        """Whatever was sent before a ping is known to have arrived by its answer."""
+        if self._starting and self._ping():
             self._unconfirmed, self._starting = self._starting, []
-            self.runner.ping()
+
+    def _ping(self, patience: float = math.inf) -> bool:
+        """Ask the node for a sign of life, unless the last one asked for may still come; whether it was asked.
+
+        :param patience: seconds in which it may. After two pings without an answer, the session for output counts as silent, and is left.
+        """
+        now = self._loop.time()
+        if self._pinged_at is not None and now - self._pinged_at < patience:
+            return False
+        self._pinged_at = now
+        self.runner.ping()
+        self._wake.set()
+        return True
 
     def _changed(self, number: int) -> None:
         """Move input to the runner as far as it may go, and grant the worker as much again."""
@@ -410,6 +424,7 @@ class NodeChannel:
 
     def _answered(self) -> None:
         """A ping was: the node is there, and knows what was sent before."""
+        self._pinged_at = None
         started, self._unconfirmed = self._unconfirmed, []
         for work in started:
             if work.tell_start is not None:
@@ -436,10 +451,10 @@ class NodeChannel:
             self._end(f"the node was silent for {silent:.0f} s")
             return
         quiet_limit = min(KEEPALIVE, max(1.0, patience / 3)) if self._works else KEEPALIVE
+        pause = min(quiet_limit, 5.0)
         if silent >= quiet_limit or now - self._last_sent >= KEEPALIVE:
-            self.runner.ping()
-            self._wake.set()
-        self._timer = self._loop.call_later(min(quiet_limit, 5.0) if self._works else 5.0, self._tick)
+            self._ping(pause)
+        self._timer = self._loop.call_later(pause, self._tick)
 
     def _end(self, reason: str, undelivered: Sequence[Work] = ()) -> None:
         """The channel is no more: everything that it carried is reported, once."""

@@ -237,3 +237,26 @@ async def test_a_lost_session_for_output_is_replaced_while_there_is_work(opened:
         _work, output = opened.run("sleep 0.25")
         await output
         assert opened.wanted <= Replacements.MOST, turn
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("told", [False, True])
+async def test_two_reasons_to_ask_for_a_sign_of_life_are_one_question(opened: Opened, told: bool) -> None:
+    """Within one round trip nothing can have been answered: a session for output that works is not left."""
+    carrier, number = await output_session(opened)
+    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
+    await opened.run("true")[1]
+    if not told:
+        await asyncio.sleep(0.1)  # so that the node is asked before it gets the command
+    opened.channel._last_sent -= node_channel.KEEPALIVE
+    opened.session.deaf = carrier.deaf = True
+    work, output = command("echo on")
+    work.tell_start = (lambda: None) if told else None
+    opened.channel.submit(work)
+    opened.channel._tick()
+    await asyncio.sleep(0.1)
+    opened.session.hear()
+    carrier.hear()
+    assert await output == b"on\n"
+    await asyncio.sleep(0.5)
+    assert opened.channel.output.session is carrier
