@@ -499,8 +499,10 @@ options:
         key: command_document
   bucket:
     description:
-      - "The name of an S3 bucket for O(route=run_command): outputs that AWS's answer does not hold (24,000 characters), large files, and what must not stand
-        in a command's parameters pass through it, by presigned URLs. Each object is deleted after its use."
+      - "The name of an S3 bucket for O(route=run_command): outputs that AWS's answer does not hold (24,000 characters), and all input (module arguments, files)
+        pass through it, by presigned URLs. Each object is deleted after its use."
+      - So no input stands in a command's parameters, unless O(expose_secrets) accepts that. Command lines do, and the output of tasks without C(no_log) stands
+        in the command's output.
       - The nodes need the way to S3 and C(curl) or Python 3, but no permission. O(route=session) uses no bucket.
     type: str
     version_added: 0.1.0
@@ -595,8 +597,10 @@ options:
         key: s3_addressing_style
   expose_secrets:
     description:
-      - Whether tasks with C(no_log) may go by O(route=run_command) without O(bucket).
-      - Their commands and arguments then stand in the command's parameters, which everyone who may C(ssm:ListCommands) can read for 30 days.
+      - Whether whatever a task of O(route=run_command) sends and gets may stand in the parameters and the output of a command, which everyone who may
+        C(ssm:ListCommands) can read for 30 days.
+      - Else input goes through O(bucket) if there is one, and a task with C(no_log), or with a password for become, is refused without one.
+      - It is the faster way, as nothing is transferred by the bucket that has room in a command.
     type: bool
     default: false
     version_added: 0.1.0

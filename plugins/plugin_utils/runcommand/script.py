@@ -55,7 +55,7 @@ class Blob:
     @classmethod
     def passing(cls, data: bytes, nonce: str) -> Blob:
         """Of what is used once, and removed."""
-        return cls(f"{hashlib.sha256(data).hexdigest()}-{nonce}", gzip.compress(data, 6, mtime=0))
+        return cls(f"{hashlib.sha256(data).hexdigest()}-{nonce}", packed(data))
 
     @property
     def lasts(self) -> bool:
@@ -186,9 +186,9 @@ def inline_size(parts: Iterable[bytes]) -> int:
     return sum(len(gzip.compress(part, 6)) * 4 // 3 + 60 for part in parts)
 
 
-def packed(text: str) -> bytes:
-    """A script as `fetch_script` has it fetched."""
-    return gzip.compress(text.encode(), 6)
+def packed(data: bytes) -> bytes:
+    """Content, or a script, as it is fetched by a presigned URL."""
+    return gzip.compress(data, 6, mtime=0)
 
 
 def is_small(data: bytes) -> bool:

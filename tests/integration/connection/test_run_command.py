@@ -20,7 +20,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from tests.integration.conftest import BUCKET, connection_variables
 from tests.integration.controller import Controller, stop_mux
 from tests.integration.direct import DirectConnection
-from tests.integration.routes import by_run_command, without_bucket
+from tests.integration.routes import RUN_COMMAND, WITHOUT_BUCKET, by_run_command, without_bucket
 from tests.integration.test_policies import OPERATOR, actions, denied, policy
 from tests.integration.waiting import eventually
 from tests.lab import Lab
@@ -107,14 +107,32 @@ def test_a_secret_file_is_not_fetched_without_a_bucket(connect: Connect, tmp_pat
         connection.plugin.fetch_file("/etc/hostname", str(tmp_path / "never"))
 
 
-def _told(lab: Lab, since: float) -> str:
+@by_run_command
+def test_no_input_stands_in_parameters_where_there_is_a_bucket(lab: Lab, controller: Controller) -> None:
+    """Modules take secrets of which no task says no_log. Command lines may be read; and all, where that is accepted."""
+    mark, accepted = os.urandom(8).hex(), os.urandom(8).hex()
+    tasks: list[dict[str, Any]] = [
+        {"name": "argument", "ansible.builtin.stat": {"path": f"/{mark}"}},
+        {"name": "file", "ansible.builtin.copy": {"content": mark, "dest": "/tmp/no-secret", "mode": "0600"}},
+        {"name": "line", "ansible.builtin.raw": "cat /tmp/no-secret"},
+        {"name": "accepted", "ansible.builtin.stat": {"path": f"/{accepted}"}, "vars": {"ansible_ssm_expose_secrets": True}},
+    ]
+    before = time.time()
+    run = controller.tasks(*tasks).check()
+    assert run.result("line")["stdout"] == mark
+    told = _told(lab, before, outputs=False)
+    assert mark not in told
+    assert "cat /tmp/no-secret" in told and accepted in told
+
+
+def _told(lab: Lab, since: float, *, outputs: bool = True) -> str:
     """All that anyone may read of the commands since then, decoded as far as it is ours."""
     client = lab.client("ssm")
     texts = []
     for command in client.list_commands(MaxResults=50)["Commands"]:
         if command["RequestedDateTime"].timestamp() >= since:
             texts += [*command["Parameters"]["commands"]]
-            for entry in client.list_command_invocations(CommandId=command["CommandId"], Details=True)["CommandInvocations"]:
+            for entry in client.list_command_invocations(CommandId=command["CommandId"], Details=True)["CommandInvocations"] if outputs else ():
                 texts += [step["Output"] for step in entry["CommandPlugins"]]
     for line in "\n".join(texts).splitlines():
         if re.fullmatch(r"[A-Za-z0-9+/]{16,}=*", line):
@@ -145,7 +163,7 @@ def test_a_node_that_is_not_there_is_unreachable(lab: Lab, connect: Connect) -> 
         connect(ansible_ssm_instance_id="i-0123456789abcdef0").execute("true")
 
 
-def _batches(lab: Lab, controller: Controller, tasks: list[dict[str, Any]], **of_first: str) -> tuple[int, list[int]]:
+def _batches(lab: Lab, controller: Controller, tasks: list[dict[str, Any]], *, route: str = WITHOUT_BUCKET, **of_first: str) -> tuple[int, list[int]]:
     """How many nodes there are, and how many each SendCommand of a play was for.
 
     :param of_first: variables of the first host alone.
@@ -153,7 +171,7 @@ def _batches(lab: Lab, controller: Controller, tasks: list[dict[str, Any]], **of
     # Those of the demo; other tests have brought some that are stopped, or have no Python.
     nodes = [node.name for node in lab.nodes() if node.name.startswith(("web-", "db-")) and (node.account, node.region) == (lab.account, lab.region)]
     assert len(nodes) > 1
-    hosts = {name: connection_variables(lab, name, "run_command-without-bucket") for name in nodes}
+    hosts = {name: connection_variables(lab, name, route) for name in nodes}
     hosts[nodes[0]].update(of_first)
     controller.hosts(hosts, ansible_python_interpreter="/usr/bin/python3")
     before = time.time()
@@ -167,6 +185,14 @@ def test_hosts_with_the_same_task_share_a_command(lab: Lab, controller: Controll
     tasks = [{"name": "one", "ansible.builtin.command": "echo {{ inventory_hostname }}"}, {"name": "two", "ansible.builtin.command": "hostname"}]
     nodes, batches = _batches(lab, controller, tasks)
     assert max(batches) == nodes
+
+
+@by_run_command
+def test_the_input_of_hosts_that_share_a_command_is_one_object(lab: Lab, controller: Controller) -> None:
+    task = {"name": "same", "ansible.builtin.command": "hostname"}
+    lab.reset_requests()
+    nodes, batches = _batches(lab, controller, [task], route=RUN_COMMAND)
+    assert (batches, lab.requests().counts["s3:PutObject"]) == ([nodes], 3), "the code before the arguments, these, and the code after them"
 
 
 @without_bucket

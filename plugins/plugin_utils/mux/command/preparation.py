@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from typing import IO
@@ -49,12 +50,13 @@ class Preparation:
                 "a task with no_log, or a password for become, would stand in the parameters of a command, which others can read for 30 days: set the option"
                 " bucket, so that it goes by an object that is deleted after use; or accept it with expose_secrets: true. Nothing was run",
             )
+        hides = bucket is not None and not first.options.expose_secrets
         parts: list[Part] = first.parts()
         if first.content.file is not None:
             if bucket is None:
                 raise _too_large(first)
             parts.append(Fetched(await self._store(bucket, first.content.file, "in", objects)))
-        elif script.inline_size(part for part in parts if isinstance(part, bytes)) > script.SCRIPT_LIMIT // 2 and not private:
+        elif not private and (hides or script.inline_size(part for part in parts if isinstance(part, bytes)) > script.SCRIPT_LIMIT // 2):
             parts = await self._apart(parts, bucket, nonce, objects)
         job = first.job(parts)
         blobs = list(job.blobs())
@@ -71,22 +73,21 @@ class Preparation:
         if private or len(text) > script.SCRIPT_LIMIT:
             if bucket is None:
                 raise _too_large(first)
-            url = await self._store(bucket, script.packed(text), "script", objects)
+            url = await self._store(bucket, script.packed(text.encode()), "script", objects)
             text = script.fetch_script(url, nonce, first.options.python)
         return text, failed
 
     async def _apart(self, parts: list[Part], bucket: Bucket | None, nonce: str, objects: list[str]) -> list[Part]:
-        """Content that is too long for a script, beside it."""
+        """Content that is too long for a script, or must not stand in one, beside it: with a bucket, all of it but for what nodes keep."""
+        if bucket is None:
+            return [Blob.passing(part, nonce) if isinstance(part, bytes) and not script.is_small(part) else part for part in parts]
         found: list[Part] = []
-        for part in parts:
-            if not isinstance(part, bytes) or script.is_small(part):
-                found.append(part)
-                continue
-            blob = Blob.passing(part, nonce)
-            if bucket is not None:
-                found.append(Fetched(await self._store(bucket, blob.packed, "in", objects)))
+        for passing, group in itertools.groupby(parts, lambda part: isinstance(part, bytes)):
+            if passing:
+                content = b"".join(part for part in group if isinstance(part, bytes))
+                found.append(Fetched(await self._store(bucket, script.packed(content), "in", objects)))
             else:
-                found.append(blob)
+                found += group
         return found
 
     async def _store(self, bucket: Bucket, body: bytes | IO[bytes], what: str, objects: list[str]) -> str:
