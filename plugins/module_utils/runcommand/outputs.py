@@ -24,6 +24,8 @@ _MISSING = frozenset({"NoSuchKey", "404"})
 _LATE, _SHORTEST, _LONGEST = 45.0, 1.0, 8.0
 #: The same once one was waited for in vain: then others will not come either.
 _LATE_AGAIN = 5.0
+#: Characters of a step's name for which GetCommandInvocation can be asked (its model).
+_SHORTEST_NAME = 4
 #: Seconds for which S3's faults are borne.
 _PATIENCE = 30.0
 
@@ -89,9 +91,10 @@ class Outputs:
         return found
 
     def _has_stderr(self, record: Record, step: Mapping[str, Any]) -> bool:
-        """As far as it may be asked; no is taken for an answer."""
+        """As far as it may and can be asked; else there is none."""
+        name = str(step["Name"])
         try:
-            return self._may_ask and bool(self._asked(record, str(step["Name"])).get("StandardErrorContent"))
+            return self._may_ask and len(name) >= _SHORTEST_NAME and bool(self._asked(record, name).get("StandardErrorContent"))
         except CollectError as error:
             if error.cause is None or not is_denied(error.cause):
                 raise

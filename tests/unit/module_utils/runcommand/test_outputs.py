@@ -45,9 +45,9 @@ class Store:
         return {"StandardOutputContent": WHOLE, "StandardErrorContent": self._told}
 
 
-def complete(store: Store, output: str = WHOLE[:BRIEF], times: int = 1) -> Record:
+def complete(store: Store, output: str = WHOLE[:BRIEF], times: int = 1, name: str = "aws:runShellScript") -> Record:
     """The record of a node whose output is cut in the listing, after its completion."""
-    step = {"Name": "aws:runShellScript", "StatusDetails": "Success", "Output": output, "StandardOutputUrl": f"{URL}stdout", "StandardErrorUrl": f"{URL}stderr"}
+    step = {"Name": name, "StatusDetails": "Success", "Output": output, "StandardOutputUrl": f"{URL}stdout", "StandardErrorUrl": f"{URL}stderr"}
     entry = {"InstanceId": "i-1", "CommandId": "c", "Status": "Success", "StatusDetails": "Success", "RequestedDateTime": 1.0, "CommandPlugins": [step]}
     outputs = Outputs(caller(store), full=True)
     for _time in range(times):
@@ -84,3 +84,8 @@ def test_a_stream_that_cannot_be_had_leaves_the_other_one_whole(output: str) -> 
     record = complete(store, output)
     assert streams(record) == (WHOLE, output.partition(SEPARATOR)[2], True, True)
     assert "s3:GetObject is not allowed for" in record["output_error"] and "s3:ListBucket" in record["output_error"]
+
+
+def test_a_step_whose_name_the_service_does_not_take_is_not_asked_for() -> None:
+    store = Store()
+    assert streams(complete(store, name="one")) == (WHOLE, "", False, False) and store.calls == ["stdout", "stderr"]
