@@ -4,7 +4,8 @@
 
 A task that copies a file asks for the user's home, for a temporary directory there, for a mode, and at last for a removal. A node carries
 out requests in their order, and once it has made one such directory, it is known what it will say of the next. Should it say something
-else, whatever builds on the directory fails with that, and nothing is run.
+else, whatever builds on the directory fails with that, and nothing is run. Of a removal that fails nobody hears any more: the next one is
+waited for, and fails with it, of which core warns as it would have of the first.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Foresight:
         """The paths of those that are there, or will be."""
         self._failures: OrderedDict[str, str] = OrderedDict()
         """By the name of one that should be there: why it is not."""
+        self._left: list[str] = []
+        """Those that were not removed, though that was said, and why; until it is told."""
         self._under_way: dict[int, _UnderWay] = {}
 
     def begin(self, number: int, errand: Errand) -> bytes | None:
@@ -69,12 +72,22 @@ class Foresight:
             return None
         if errand.what == "remove":
             del self._made[directories[0]]
+            if self._left:
+                return None
         return b""
 
     def output(self, number: int, data: bytes, *, error: bool) -> None:
         """A part of what a request printed."""
         if under_way := self._under_way.get(number):
             (under_way.stderr if error else under_way.stdout).extend(data)
+
+    def left(self, number: int) -> bytes:
+        """A request has ended: what it has to tell of removals before it that failed, once; nothing if it is none, or nobody waits to hear that."""
+        under_way = self._under_way.get(number)
+        if under_way is None or under_way.foreseen or under_way.errand.what != "remove":
+            return b""
+        left, self._left = self._left, []
+        return "; ".join(left).encode()
 
     def end(self, number: int, returncode: int) -> str:
         """A request has ended: why it failed, if nobody waits to hear that."""
@@ -95,6 +108,8 @@ class Foresight:
                 path = under_way.stdout.decode("utf-8", "surrogateescape").removeprefix(f"{name}=").removesuffix("\n")
                 self._parents[base] = path.removesuffix(f"/{name}")
                 _remember(self._made, path, None)
+        elif under_way.errand.what == "remove" and under_way.foreseen and failure:
+            self._left.append(f"a task before has left {under_way.errand.arguments[0]}: {failure}")
         return failure if under_way.foreseen else ""
 
     def awaited_by(self, action: Action) -> int:

@@ -343,9 +343,12 @@ class NodeChannel:
         elif isinstance(event, runner_events.Stderr):
             self._output(event.id, FrameType.STDERR, event.data)
         elif isinstance(event, runner_events.Exited):
+            left = self._warm.foresight.left(event.id)
             self._errand_ended(event.id, event.returncode)
             if work := self._take(event.id):
-                work.finish(FrameType.EXITED, returncode=event.returncode, signal=event.signal, left_open=event.left_open)
+                if left:
+                    work.sink.output(FrameType.STDERR, left)
+                work.finish(FrameType.EXITED, returncode=event.returncode or int(bool(left)), signal=event.signal, left_open=event.left_open)
         elif isinstance(event, runner_events.Credit):
             if event.id in self._works:
                 self._changed(event.id)

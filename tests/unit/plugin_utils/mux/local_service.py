@@ -212,16 +212,21 @@ class Gathered:
 
     def __init__(self) -> None:
         self.result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.stderr = bytearray()
+        self.returncode: object = None
         self._output = bytearray()
 
     def output(self, kind: FrameType, data: bytes) -> None:
         if kind is FrameType.STDOUT:
             self._output += data
+        elif kind is FrameType.STDERR:
+            self.stderr += data
 
     def credit(self, count: int) -> None:
         pass
 
     def done(self, kind: FrameType, **fields: object) -> None:
+        self.returncode = fields.get("returncode")
         self.result.set_result(bytes(self._output))
 
     def failed(self, error: RequestError) -> None:

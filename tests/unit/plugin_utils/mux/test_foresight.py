@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,8 +36,8 @@ class Node(Opened):
         super().__init__(service)
         self.base = base
 
-    def do(self, action: Action, content: bytes = b"") -> asyncio.Future[bytes]:
-        sink = Gathered()
+    def do(self, action: Action, content: bytes = b"", sink: Gathered | None = None) -> asyncio.Future[bytes]:
+        sink = sink or Gathered()
         work = Work(action, sink, Lifecycle(3), silence=60)
         work.input += content
         work.input_ended = True
@@ -44,6 +46,12 @@ class Node(Opened):
 
     def say(self, line: str) -> asyncio.Future[bytes]:
         return self.do(Exec(line, tty=False, takes_input=False, warm=True))
+
+    async def remove(self, name: str) -> tuple[object, bytes]:
+        """Status and stderr."""
+        sink = Gathered()
+        await self.do(Exec(remove(f"{self.base}/{name}/"), tty=False, takes_input=False, warm=True), sink=sink)
+        return sink.returncode, bytes(sink.stderr)
 
     def make(self, name: str) -> asyncio.Future[bytes]:
         return self.say(mkdtemp(str(self.base)).replace("ansible-tmp-1795408946.36-1234-98765", name))
@@ -61,14 +69,20 @@ class Node(Opened):
         return self.say(f"/bin/sh -c 'touch {proof}; echo {name}'")
 
 
-@pytest_asyncio.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Node]:
     service = LocalService()
-    made = Node(service, tmp_path / "base")
+    made = Node(service, folder / "base")
     await made.channel.open()
     yield made
     await made.channel.close()
     service.close()
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with opened(tmp_path) as made:
+        yield made
 
 
 async def test_what_is_told_ahead_is_what_the_node_does(node: Node) -> None:
@@ -126,6 +140,29 @@ async def test_nothing_is_built_on_a_directory_that_could_not_be_made(node: Node
     node.base.unlink()
     assert (await node.make(NAMES[2])).startswith(NAMES[2].encode()), "the next one is waited for"
     assert (node.base / NAMES[2]).is_dir()
+
+
+async def test_a_directory_that_could_not_be_removed_is_told_by_the_next_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Core warns of a removal that fails. The one that it was told would succeed is over by then."""
+    program = tmp_path / "rm"
+    program.write_text(f"#!/bin/sh\ncase $* in *{NAMES[0]}*) exit 1; esac\nexec {shutil.which('rm')} \"$@\"\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    async with opened(tmp_path) as node:
+        for name in NAMES[:3]:
+            await node.make(name)
+        (node.base / NAMES[0] / "folder").mkdir()
+        assert await node.remove(NAMES[0]) == (0, b"")
+        await until(lambda: "taken for done" in caplog.text)
+        told = await node.remove(NAMES[1])
+        assert repr(told[0]) == "1", "JSON has True as well"
+        assert told == (1, f"a task before has left {node.base}/{NAMES[0]}/: the command ended with 1".encode())
+        assert not (node.base / NAMES[1]).exists()
+        node.session.deaf = True
+        assert await node.remove(NAMES[2]) == (0, b""), "it was told once"
+        node.session.hear()
 
 
 async def test_a_module_does_not_wait_for_its_directory(node: Node, tmp_path: Path) -> None:
