@@ -19,6 +19,10 @@ _TRANSIENT = frozenset(
     ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError", "HTTPClientError",
      "IncompleteReadError", "ResponseStreamingError")
 )  # fmt: skip
+_UNSENT = frozenset(
+    ("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "InvalidProxiesConfigError", "NoCredentialsError", "PartialCredentialsError",
+     "CredentialRetrievalError", "ParamValidationError", "NoRegionError", "InvalidRegionError", "UnknownEndpointError")
+)  # fmt: skip
 DENIED_CODES = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "UnauthorizedAccess"))
 
 
@@ -74,3 +78,10 @@ def is_transient(error: BaseException) -> bool:
         return http_status(error) >= 500
     name = type(_origin(error)).__name__
     return name in _TRANSIENT
+
+
+def is_unsent(error: BaseException) -> bool:
+    """The request surely did not reach the service. TLS can also break while the answer is read: only a certificate is judged before."""
+    origin = _origin(error)
+    name = type(origin).__name__
+    return name in _UNSENT or (name == "SSLError" and "CERTIFICATE_VERIFY_FAILED" in str(origin))

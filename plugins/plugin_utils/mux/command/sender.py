@@ -32,7 +32,6 @@ _SKEW = 300.0
 
 _NODE_ID = re.compile(r"\bm?i-[0-9a-f]{8,17}\b")
 _NODE_CODES = frozenset(("InvalidInstanceId", "UnsupportedPlatformType"))
-_NOT_SENT = frozenset(("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"))
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,12 @@ class Accepted:
     requested: datetime
     """By AWS's clock."""
 
+    @classmethod
+    def of(cls, command: Mapping[str, Any], node_ids: list[str]) -> Accepted:
+        """As SendCommand and ListCommands tell of it. :raises KeyError: they tell of none."""
+        requested = command.get("RequestedDateTime")
+        return cls(command["CommandId"], node_ids, requested if isinstance(requested, datetime) else datetime.now(UTC))
+
 
 @dataclass
 class Sent:
@@ -95,15 +100,12 @@ class Sender:
             if not ids:
                 continue
             try:
-                command = await self._send_once(order, ids)
+                sent.commands.append(await self._send_once(order, ids))
             except _Ambiguous as error:
                 text = f"the answer to ssm:SendCommand was lost ({error}), and the command is not listed"
                 sent.unknown.update(dict.fromkeys(ids, RequestError(ErrorKind.UNKNOWN_OUTCOME, text)))
             except Exception as error:
                 waiting += self._judge(error, order, ids, sent)
-            else:
-                requested = command.get("RequestedDateTime")
-                sent.commands.append(Accepted(command["CommandId"], ids, requested if isinstance(requested, datetime) else datetime.now(UTC)))
         return sent
 
     def _judge(self, error: Exception, order: Order, ids: list[str], sent: Sent) -> list[list[str]]:
@@ -139,7 +141,7 @@ class Sender:
         text = self._identity.explain(error, "ssm:SendCommand", resource)
         return ServiceFault(text, error) if errors.is_throttling(error) or errors.is_transient(error) else unreachable(text)
 
-    async def _send_once(self, order: Order, ids: list[str]) -> Mapping[str, Any]:
+    async def _send_once(self, order: Order, ids: list[str]) -> Accepted:
         loop = asyncio.get_running_loop()
         mark = Mark.of(secrets.token_hex(8), 0, ids)
         began = time.time()
@@ -147,15 +149,16 @@ class Sender:
             answer = await self._identity.call(
                 "ssm", "send_command", deadline=loop.time() + _PATIENCE, resource=ids[0], late=self._abandoned, **order.to_api(mark, ids)
             )
+            return Accepted.of(answer["Command"], ids)
         except Exception as error:
             if not _may_be_accepted(error):
                 raise
-            self._log.info("the answer to SendCommand was lost: %s", error)
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            self._log.info("the answer to SendCommand was lost: %s", why)
             found = await self._find(mark, began - _SKEW)
             if found is None:
-                raise _Ambiguous(str(error)) from error
-            return found
-        return dict(answer["Command"])
+                raise _Ambiguous(why) from error
+            return Accepted.of(found, ids)
 
     def _abandoned(self, answer: asyncio.Future[dict[str, Any]]) -> None:
         """Nobody waits any more for a command that is just being sent: cancel it."""
@@ -203,4 +206,7 @@ class _Ambiguous(Exception):
 
 
 def _may_be_accepted(error: Exception) -> bool:
-    return errors.is_transient(error) and not isinstance(error, ServiceFault) and type(error).__name__ not in _NOT_SENT
+    """Unless AWS has refused it, or surely not got it."""
+    if isinstance(error, RequestError | CredentialsError) or errors.is_unsent(error):
+        return False
+    return not errors.error_code(error) or errors.http_status(error) >= 500

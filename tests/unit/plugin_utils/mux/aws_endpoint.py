@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, Any]
-"""HTTP status, and text or what becomes JSON."""
+"""HTTP status, and text or what becomes JSON. Bytes are sent past TLS, and so break it."""
 
 Answerer = Callable[[str, str, dict[str, Any]], Answer]
 """Of (action, key id, parameters)."""
@@ -22,7 +24,7 @@ Answerer = Callable[[str, str, dict[str, Any]], Answer]
 class Endpoint:
     """AWS as far as an answerer knows it."""
 
-    def __init__(self, answer: Answerer) -> None:
+    def __init__(self, answer: Answerer, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[tuple[str, str, dict[str, Any]]] = []
         seen = self.seen
 
@@ -37,6 +39,9 @@ class Endpoint:
                     action = parameters["Action"]
                 seen.append((action, key, parameters))
                 status, content = answer(action, key, parameters)
+                if isinstance(content, bytes):
+                    os.write(self.connection.fileno(), content)
+                    return
                 data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 with contextlib.suppress(ConnectionError):
                     self.send_response(status)
@@ -49,8 +54,10 @@ class Endpoint:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
         self._server.shutdown()
