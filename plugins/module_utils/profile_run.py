@@ -14,7 +14,7 @@ from .paced import PacedCalls
 from .problems import CollectError
 from .profile_plan import Instance, Step, Wanted, after, others, outsiders, plan, widened
 from .profile_roles import ProfileRoles
-from .profile_state import Gone, InstanceError, ProfilePlace
+from .profile_state import Bare, Gone, InstanceError, ProfilePlace
 from .scope import Place, side_by_side
 
 #: Instances that a message names.
@@ -195,6 +195,8 @@ class ProfileRun:
 
     def _failed(self, entry: _Entry, error: Exception) -> None:
         cause = error.__cause__
+        if isinstance(error, Bare):
+            entry.step, entry.changed = replace(entry.step, action="detach"), True
         if isinstance(error, Gone):
             entry.step, entry.changed = replace(entry.step, action="gone", reason=str(error)), False
             self.warnings.append(f"{entry.step.instance.instance_id} in {_where(entry.place.place)}: {error}")

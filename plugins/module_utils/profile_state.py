@@ -32,6 +32,10 @@ class Gone(InstanceError):
     """It does not exist any more."""
 
 
+class Bare(InstanceError):
+    """The profile that it had was taken away, and it got no other."""
+
+
 class ProfilePlace:
     """The instances of a place. Methods may run in many threads; they raise `CollectError` for what AWS refuses.
 
@@ -69,21 +73,27 @@ class ProfilePlace:
     def change(self, step: Step) -> bool:
         """Do what a step says of its instance, and return whether that is all: if not, `settle` has to wait.
 
-        :raises InstanceError: if something about the instance is in the way; `Gone` if it is terminated.
+        :raises InstanceError: if something about the instance is in the way; `Gone` if it is terminated, `Bare` if it is without a profile now.
         """
-        instance, began, taken = step.instance, time.monotonic(), ""
+        instance, began, taken = step.instance, time.monotonic(), False
+
+        def failure(text: str) -> InstanceError:
+            if not taken:
+                return InstanceError(text)
+            why = "since EC2 replaces profiles of running instances only"
+            return Bare(f"{text} Its profile {step.instance.profile} was taken away before, {why}.")
+
         pauses = _pauses()
         while True:
             try:
                 if self._must_go_first(instance):
                     self._ec2("DisassociateIamInstanceProfile", AssociationId=instance.association_id)
-                    taken = f" Its profile {instance.profile} was taken away before, since EC2 replaces profiles of running instances only."
-                    instance = replace(instance, profile_arn=None)
+                    instance, taken = replace(instance, profile_arn=None), True
                 return self._try(instance)
             except CollectError as error:
                 unknown = _is_unknown_profile(error)
                 if not unknown and error_code(error) not in _OTHER_STATE:
-                    raise InstanceError(f"{error}{taken}") from error
+                    raise failure(str(error)) from error
                 patience = self._known_after
                 if not unknown:
                     now = self._now(instance.instance_id)
@@ -97,8 +107,7 @@ class ProfilePlace:
                     instance = now
                     patience = self._done_after if is_passing(now) else self._known_after
                 if time.monotonic() - began >= patience:
-                    text = f"EC2 refuses it after {patience:.0f} s still: {error_message(error).rstrip('.')}."
-                    raise InstanceError(f"{text}{taken}") from error
+                    raise failure(f"EC2 refuses it after {patience:.0f} s still: {error_message(error).rstrip('.')}.") from error
             time.sleep(next(pauses))
 
     def settle(self, instances: Sequence[Instance]) -> dict[str, InstanceError]:

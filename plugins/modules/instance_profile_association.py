@@ -64,7 +64,9 @@ options:
     type: bool
     default: false
   wait:
-    description: Whether to wait until EC2 is done with each instance.
+    description:
+      - Whether to wait until EC2 is done with each instance.
+      - One to which EC2 attaches nothing right now, since it starts, stops or is losing another profile, is waited for in any case.
     type: bool
     default: true
   wait_timeout:
@@ -152,7 +154,8 @@ instances:
     action:
       description:
         - What was done, would be in check mode, or would have been if the task had not stopped. V(attach), V(replace), V(detach), V(augment), V(none),
-          V(skip), V(refuse) for an instance that is in the way, or V(gone) for one that was terminated meanwhile.
+          V(skip), V(refuse) for an instance that is in the way, or V(gone) for one that was terminated meanwhile. V(detach) with O(other_profile=replace)
+          is a stopped one that lost its profile and got no other, as C(error) says.
       type: str
     changed:
       description: Whether it was changed, or would be in check mode.

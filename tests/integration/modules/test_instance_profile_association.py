@@ -156,6 +156,18 @@ def test_replace_puts_it_in_the_place_of_another(local: Local, launch: Launch, g
     assert not local(MODULE, **HERE, **by_tag(group), other_profile="replace")["changed"]
 
 
+def test_a_stopped_instance_that_lost_one_profile_is_waited_for_and_what_became_of_it_is_told(local: Local, launch: Launch, group: str, app: str) -> None:
+    (taken,) = launch(profile=app, state="stopped")
+    local.lab.settings(association_seconds=2)
+    impatient = local.fail(MODULE, **HERE, **by_tag(group), other_profile="replace", wait_timeout=0)
+    (entry,) = impatient["instances"]
+    assert impatient["changed"] and (entry["action"], entry["before"], entry["after"]) == ("detach", {"instance_profile": app}, {"instance_profile": None})
+    assert f"Its profile {app} was taken away before" in entry["error"]
+    done = local(MODULE, **HERE, **by_tag(group), other_profile="replace", wait=False)
+    assert done["counts"] == {"attach": 1, "failed": 0}
+    eventually(lambda: profiles(local.lab, taken) == [NODE])
+
+
 @pytest.mark.slow
 def test_augment_adds_policies_to_the_role_that_is_there(local: Local, launch: Launch, group: str, app: str) -> None:
     (bare,), taken = launch(), launch(2, profile=app)
