@@ -51,9 +51,9 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
         {
             "AddTagsToResource", "CancelCommand", "CreateActivation", "CreateDocument", "DeleteActivation", "DeleteDocument", "DeleteParameter",
             "DeregisterManagedInstance", "DescribeActivations", "DescribeDocument", "DescribeDocumentPermission", "DescribeInstanceInformation",
-            "DescribeParameters", "GetCommandInvocation", "GetDocument", "GetServiceSetting", "ListCommandInvocations", "ListCommands", "ListDocumentVersions",
-            "ListTagsForResource", "ModifyDocumentPermission", "PutParameter", "RemoveTagsFromResource", "ResetServiceSetting", "SendCommand", "UpdateDocument",
-            "UpdateDocumentDefaultVersion", "UpdateServiceSetting",
+            "DescribeParameters", "GetCommandInvocation", "GetConnectionStatus", "GetDocument", "GetServiceSetting", "ListCommandInvocations", "ListCommands",
+            "ListDocumentVersions", "ListTagsForResource", "ModifyDocumentPermission", "PutParameter", "RemoveTagsFromResource", "ResetServiceSetting",
+            "SendCommand", "UpdateDocument", "UpdateDocumentDefaultVersion", "UpdateServiceSetting",
         }
     ),
     "resourcegroupstaggingapi": frozenset({"GetResources"}),

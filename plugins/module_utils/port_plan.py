@@ -55,7 +55,7 @@ def judge(
     """A verdict for each rule that opens one of the ports to everyone.
 
     :param users: of each security group, all that there are.
-    :param answering: ids of instances whose agent answers now.
+    :param answering: ids of instances that are reached over Systems Manager now.
     :param wide: whether rules may be closed that open other ports besides.
     """
     found = []

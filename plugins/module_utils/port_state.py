@@ -14,18 +14,19 @@ from .instances import described, selected
 from .nodes import Node
 from .port_plan import User, Verdict, judge, opened
 from .problems import CollectError
-from .scope import Place
-from .security_rules import rules_of
+from .scope import Place, side_by_side
+from .security_rules import SecurityRule, rules_of
 
 #: Ids that DescribeInstanceInformation takes.
 _IDS = 50
+_ASKED_AT_ONCE = 8
 #: Somebody else has closed it, or an answer to us was lost.
 _CLOSED = ("InvalidSecurityGroupRuleId.NotFound", "InvalidPermission.NotFound")
 
 
 @dataclass
 class PortPlace:
-    """One account and region. `look` first; its errors are of the caller."""
+    """One account and region. `look` first, whose errors are of the caller; then `confirm` or `close`."""
 
     place: Place
     ports: Sequence[int]
@@ -56,22 +57,24 @@ class PortPlace:
                 if group["GroupId"] in wide_open:
                     self._users[group["GroupId"]].append(user)
         self._answering = self._online(wide_open)
-        self.verdicts = judge(rules, self.ports, self._users, self._answering, wide=self.wide)
+        self._judge(rules)
         self.nodes = [node for node in nodes if self._groups[node["instance_id"]] & wide_open]
 
-    def close(self) -> None:
-        """Close what may be closed; whoever answered before is asked once more right before."""
-        chosen = [verdict for verdict in self.verdicts if verdict.close]
-        if not chosen:
-            return
+    def confirm(self) -> None:
+        """Ask those behind rules that may be closed whether they can be reached by a session: who is online may lack the way to `ssmmessages`."""
+        asked = self._instances({verdict.rule.group_id for verdict in self.verdicts if verdict.close})
         try:
-            self._answering = self._online({verdict.rule.group_id for verdict in chosen})
+            connected = side_by_side(self._is_connected, asked, _ASKED_AT_ONCE)
         except CollectError as error:
             self.errors.append(error)
-            self.verdicts = [replace(verdict, close=False) if verdict.close else verdict for verdict in self.verdicts]
+            self.verdicts = [replace(verdict, close=False) for verdict in self.verdicts]
             return
-        again = {each.rule: each for each in judge((each.rule for each in chosen), self.ports, self._users, self._answering, wide=self.wide)}
-        self.verdicts = [again.get(verdict.rule, verdict) for verdict in self.verdicts]
+        self._answering.difference_update(instance_id for instance_id, yes in zip(asked, connected, strict=True) if not yes)
+        self._judge([verdict.rule for verdict in self.verdicts])
+
+    def close(self) -> None:
+        """Close what may be closed, right after all behind it were asked."""
+        self.confirm()
         for group in sorted({verdict.rule.group_id for verdict in self.verdicts if verdict.close}):
             self._revoke(group, [verdict.rule.rule_id for verdict in self.verdicts if verdict.close and verdict.rule.group_id == group])
 
@@ -124,10 +127,18 @@ class PortPlace:
                 return
         self.closed.update(rule_ids)
 
+    def _judge(self, rules: Iterable[SecurityRule]) -> None:
+        self.verdicts = judge(rules, self.ports, self._users, self._answering, wide=self.wide)
+
+    def _instances(self, groups: Iterable[str]) -> list[str]:
+        return sorted({user.instance_id for group in groups for user in self._users[group] if user.instance_id})
+
+    def _is_connected(self, instance_id: str) -> bool:
+        return bool(self.place.call("GetConnectionStatus", Target=instance_id)["Status"] == "connected")
+
     def _online(self, groups: Iterable[str]) -> set[str]:
-        """Those instances of some groups whose agent answers now."""
-        ids = sorted({user.instance_id for group in groups for user in self._users[group] if user.instance_id})
-        found: set[str] = set()
+        """Those instances of some groups whose agent is heard now."""
+        ids, found = self._instances(groups), set[str]()
         for start in range(0, len(ids), _IDS):
             chosen = [{"Key": "InstanceIds", "Values": ids[start : start + _IDS]}]
             entries = self.place.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=chosen, MaxResults=_IDS)

@@ -38,8 +38,8 @@ options:
   close:
     description:
       - Whether to take away the rules that may go. If not, the task only tells.
-      - A rule stays, with its reason, as long as its security group is used by an instance that is not online right then, whether the task is about it or
-        not, or by something that is no instance, such as a load balancer.
+      - A rule stays, with its reason, as long as its security group is used by an instance that is not online right then or takes no sessions, whether the
+        task is about it or not, or by something that is no instance, such as a load balancer.
     type: bool
     default: false
   wide_rules:
@@ -51,9 +51,10 @@ options:
     default: keep
 notes:
   - Needs C(ec2:DescribeInstances), C(ec2:DescribeNetworkInterfaces), C(ec2:DescribeSecurityGroupRules), C(ssm:DescribeInstanceInformation), and to close
-    C(ec2:RevokeSecurityGroupIngress).
+    C(ssm:GetConnectionStatus), once for each instance behind a rule that may go, and C(ec2:RevokeSecurityGroupIngress).
   - Only rules for all addresses are looked at. Launch templates and groups for scaling that use a security group are not known here.
-  - Systems Manager calls an agent online that it has heard of within the last minutes.
+  - Systems Manager calls an agent online that it has heard of within the last minutes by its endpoint C(ssm). Sessions come by C(ssmmessages), so an agent
+    that does not reach that is online and lets nobody in. With O(close=true) each instance is asked about that too.
 seealso:
   - module: fleet.ssm.reachability_info
   - module: fleet.ssm.managed_node_info
@@ -110,7 +111,7 @@ instances:
       description: Its public address, or null.
       type: str
     answers:
-      description: Whether its agent is online.
+      description: Whether its agent is online; with O(close=true), where a rule could go, whether it is connected to take sessions too.
       type: bool
     ports:
       description: The ports that were open when the task began.
@@ -222,8 +223,8 @@ def main() -> NoReturn:
 
     places = [PortPlace(place, params["ports"], params["wide_rules"] == "close") for place in opened.places]
     side_by_side(look, places, params["max_workers"])
-    if params["close"] and not module.check_mode:
-        side_by_side(PortPlace.close, places, params["max_workers"])
+    if params["close"]:
+        side_by_side(PortPlace.confirm if module.check_mode else PortPlace.close, places, params["max_workers"])
 
     rules: list[dict[str, Any]] = []
     for place in places:

@@ -37,6 +37,7 @@ def local(company: Lab, tmp_path: Path) -> Iterator[Local]:
     yield Local(tmp_path / "controller", company)
     company.clear_permissions()
     company.clear_faults()
+    company.settings(connection_lost_after=0)
 
 
 @pytest.fixture
@@ -233,11 +234,24 @@ def test_ports_are_closed_once_every_node_answers_and_never_before(local: Local,
     assert not again["changed"] and again["rules"] == again["instances"] == []
 
 
+def test_a_node_that_is_online_and_takes_no_session_keeps_its_port(local: Local, start: Start, group: str) -> None:
+    door = make_group(local.lab, tcp(22))
+    node = start(door)
+    local.lab.settings(connection_lost_after=600)  # its agent was heard by the endpoint ssm, and does not reach ssmmessages
+    node.stop()
+    known = local.lab.client("ssm", region=REGION).describe_instance_information(Filters=[{"Key": "InstanceIds", "Values": [node.node_id]}])
+    assert known["InstanceInformationList"][0]["PingStatus"] == "Online"
+    for mode in (["--check"], []):
+        result = local("open_ports", *mode, **HERE, **by_tag(group), close=True)
+        assert not result["changed"] and node.node_id in result["rules"][0]["reason"] and not result["instances"][0]["answers"]
+    assert sources(local.lab, door) == [(22, "0.0.0.0/0")]
+
+
 @pytest.mark.slow
 def test_a_node_that_falls_silent_right_before_keeps_its_port(local: Local, start: Start, group: str) -> None:
     door = make_group(local.lab, tcp(22))
     node = start(door)
-    local.lab.fault_calls("ssm:DescribeInstanceInformation", delay=3)
+    local.lab.fault_calls("ssm:GetConnectionStatus", delay=3)
     local.lab.reset_requests()
 
     def fall_silent() -> None:
