@@ -74,8 +74,9 @@ options:
           - B(key) has C(policy); the name is that of its alias. It stays with V(absent), since what it has encrypted would be lost.
           - B(queue) has, if need be, C(retention), C(visibility) and C(policy).
           - B(role) has C(trust) and C(policies) (documents by name), and if need be C(managed_policies) (ARNs), C(boundary) (an ARN), C(path), C(tags),
-            C(purge) and C(leaving), as with B(instance_profile). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described
-            any more; other ones, and managed ones, only if C(purge) is true. Paths cannot be changed.
+            C(purge) and C(leaving), with which, as with B(instance_profile), one that instances have, or machines that registered by an activation, stays with
+            V(absent). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described any more; other ones, and managed ones,
+            only if C(purge) is true. Paths cannot be changed.
           - B(service_setting) has C(value), and if need be C(replace), without which a value that somebody else has given it stops the task.
           - All but B(bucket_notifications) have, if need be, C(tags). Tags that others have set stay.
         type: dict

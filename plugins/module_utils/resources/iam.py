@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What roles and instance profiles have in common: listings, tags, and the instances that use them."""
+"""What roles and instance profiles have in common: listings, tags, and the nodes that use them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..scope import Place, side_by_side
@@ -48,22 +48,33 @@ def cannot_move(now: State, wanted: State) -> tuple[str, str] | None:
     return f"has the path {now['path']}, and IAM changes no paths.", f"Remove it first, or set the path to {now['path']}."
 
 
-def in_use(place: Place, profile_arns: Collection[str], leaving: Collection[str]) -> str:
-    """Which instances of the account have one of these profiles, in words; empty if none has.
+def in_use(place: Place, leaving: Collection[str], *, profile_arns: Collection[str] = (), role: str | None = None) -> str:
+    """Which nodes of the account use something, in words; empty if none does.
 
-    :param leaving: ids of instances that will not have it any more.
+    :param leaving: ids of instances that will not use it any more.
+    :param profile_arns: instances that have one of these profiles use it.
+    :param role: machines outside EC2 that registered for this role do.
     :raises CollectError: if a region cannot be asked.
     """
-    if not profile_arns:
-        return ""
 
     def users(region: str) -> list[str]:
         there = Place(place.account, region, place.clients)
-        entries = there.pages("DescribeIamInstanceProfileAssociations", "IamInstanceProfileAssociations", service="ec2", MaxResults=1000)
-        found = (entry for entry in entries if entry["State"] in ("associating", "associated"))
-        return [entry["InstanceId"] for entry in found if entry["IamInstanceProfile"]["Arn"] in profile_arns]
+        return [*(_with_profile(there, profile_arns) if profile_arns else ()), *(_with_role(there, role) if role else ())]
 
     regions = [region["RegionName"] for region in place.call("DescribeRegions", service="ec2")["Regions"]]
     ids = sorted({each for found in side_by_side(users, regions, _REGIONS_AT_ONCE) for each in found} - set(leaving))
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return f"instances use it: {', '.join(ids[:_NAMED])}{more}" if ids else ""
+    return f"nodes use it: {', '.join(ids[:_NAMED])}{more}" if ids else ""
+
+
+def _with_profile(there: Place, arns: Collection[str]) -> Iterator[str]:
+    for entry in there.pages("DescribeIamInstanceProfileAssociations", "IamInstanceProfileAssociations", service="ec2", MaxResults=1000):
+        if entry["State"] in ("associating", "associated") and entry["IamInstanceProfile"]["Arn"] in arns:
+            yield entry["InstanceId"]
+
+
+def _with_role(there: Place, role: str) -> Iterator[str]:
+    hybrid = [{"Key": "ResourceType", "Values": ["ManagedInstance"]}]
+    for entry in there.pages("DescribeInstanceInformation", "InstanceInformationList", Filters=hybrid, MaxResults=50):
+        if entry.get("IamRole", "").rpartition("/")[2] == role:
+            yield entry["InstanceId"]

@@ -73,7 +73,7 @@ class InstanceProfile(Kind):
         self._call("DeleteInstanceProfile")
 
     def kept(self) -> str:
-        return in_use(self._place, {self._arn}, self._leaving)
+        return in_use(self._place, self._leaving, profile_arns={self._arn})
 
     def _await(self) -> None:
         waiter = self._place.clients.client("iam", self._place.region).get_waiter("instance_profile_exists")

@@ -91,7 +91,7 @@ class Role(Kind):
         if self._leaving is None:
             return ""
         profiles = listing(self._place, "ListInstanceProfilesForRole", "InstanceProfiles", RoleName=self._name)
-        return in_use(self._place, {profile["Arn"] for profile in profiles}, self._leaving)
+        return in_use(self._place, self._leaving, profile_arns={profile["Arn"] for profile in profiles}, role=self._name)
 
     def _policies(self) -> dict[str, Any]:
         wanted = self._wanted.get("policies", {})

@@ -107,7 +107,9 @@ def test_instances_of_all_accounts_get_the_role_and_a_second_run_changes_nothing
         role = estate.iam(account).get_role(RoleName=estate.name)["Role"]
         assert role["Path"] == "/fleet/" and role["Tags"] == [{"Key": "Team", "Value": "platform"}]
         assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == f"arn:aws:iam::{account}:policy/Boundary"
-        assert role["AssumeRolePolicyDocument"]["Statement"] == [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]
+        instances, machines = role["AssumeRolePolicyDocument"]["Statement"]
+        assert instances == {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        assert machines["Principal"] == {"Service": "ssm.amazonaws.com"} and machines["Condition"]["StringEquals"] == {"aws:SourceAccount": account}
         assert policies(estate.lab, estate.name, account) == [CORE]
 
     again = estate.run("--diff", boundary=BOUNDARY, path="/fleet/", tags={"Team": "platform"}).check()
@@ -214,8 +216,10 @@ def test_instances_with_another_profile_are_your_choice(estate: Estate) -> None:
     assert stopped.returncode and f"it has the profile App{estate.name}" in stopped.stdout and profiles(estate.lab, bare) == [None]
     run = estate.run(other_profile="augment").check()
     assert report(run)["roles"][0]["policies"] == [CORE] and profiles(estate.lab, bare, taken) == [estate.name, f"App{estate.name}"]
-    estate.run(other_profile="replace").check()
-    assert profiles(estate.lab, bare, taken) == [estate.name] * 2
+    at_rest = estate.launch(profile=f"App{estate.name}", state="stopped")
+    estate.lab.settings(association_seconds=2)
+    estate.run(other_profile="replace", wait_timeout=0).check()
+    eventually(lambda: profiles(estate.lab, bare, taken, at_rest) == [estate.name] * 3)
 
 
 @pytest.mark.slow
@@ -244,12 +248,12 @@ def test_the_default_host_management_configuration_touches_no_instance(estate: E
     assert settings() == {"$None"}
 
 
-def register(lab: Lab, activation: dict[str, str]) -> None:
+def register(lab: Lab, activation: dict[str, str]) -> str:
     """What a machine's agent does with an activation."""
     given = {"ActivationId": activation["activation_id"], "ActivationCode": activation["activation_code"], "Fingerprint": "f"}
     headers = {"X-Amz-Target": "AmazonSSM.RegisterManagedInstance", "Content-Type": "application/x-amz-json-1.1"}
     with urllib.request.urlopen(urllib.request.Request(lab.api_url, json.dumps(given).encode(), headers)) as answer:
-        assert json.loads(answer.read())["InstanceId"].startswith("mi-")
+        return str(json.loads(answer.read())["InstanceId"])
 
 
 @pytest.mark.slow
@@ -271,9 +275,10 @@ def test_machines_outside_ec2_register_with_an_activation_that_is_used_again(est
     assert estate.run(attach=False, activations=[entry]).check().stats["localhost"]["changed"] == 0
 
     # One that is used up.
-    register(estate.lab, first)
+    nodes = [register(estate.lab, first)]
     assert estate.run(attach=False, activations=[entry]).check().stats["localhost"]["changed"] == 0
-    register(estate.lab, first)
+    nodes.append(register(estate.lab, first))
+    assert estate.run(attach=False).check().stats["localhost"]["changed"] == 0, "a run that is not about activations leaves their nodes the role"
     estate.run(attach=False, activations=[entry]).check()
     assert known()["activation_id"] != first["activation_id"]
     # Another number of machines, another activation: the old one goes, since nothing about it can be changed.
@@ -290,8 +295,9 @@ def test_machines_outside_ec2_register_with_an_activation_that_is_used_again(est
     ssm.delete_parameter(Name=parameter)
     estate.run(attach=False, activations=[{**entry, "registrations": 3, "renew_hours": 48, "days": 3}]).check()
     assert known()["activation_id"] != third["activation_id"]
-    estate.run(attach=False, activations=[entry], state="absent").check()
+    kept = estate.run(attach=False, activations=[entry], state="absent").check()
     assert ssm.describe_activations()["ActivationList"] == []
+    assert "keep role hub" in actions(kept) and f"nodes use it: {', '.join(sorted(nodes))}" in kept.stdout + kept.stderr
     with pytest.raises(ssm.exceptions.ParameterNotFound):
         known()
 
@@ -305,7 +311,7 @@ def test_taking_it_away_leaves_what_others_use(estate: Estate) -> None:
     kept = estate.run(state="absent").check()
     assert profiles(estate.lab, mine, others) == [None, estate.name]
     assert actions(kept) == {"keep role hub", "keep instance_profile hub", "remove role other", "remove instance_profile other"}
-    assert f"instances use it: {others.node_id}" in str(kept.result("fleet.ssm.instance_role : Role and profile are as they should be in every account"))
+    assert f"nodes use it: {others.node_id}" in str(kept.result("fleet.ssm.instance_role : Role and profile are as they should be in every account"))
     others.terminate()
     estate.run().check()
     would = estate.run("--check", state="absent").check()
