@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,14 @@ def forged(lab: Lab, packages: dict[str, bytes]) -> Mirror:
 
 
 class Machine:
-    """A machine that had no agent, and a controller that applies the role to it."""
+    """A machine that had no agent, and a controller that applies the role to it.
 
-    def __init__(self, lab: Lab, name: str, mirror: Mirror, folder: Path, **values: Any) -> None:
+    :param identity: the variables by which an inventory says who calls AWS for the node.
+    """
+
+    def __init__(self, lab: Lab, name: str, mirror: Mirror, folder: Path, identity: Mapping[str, str] | None = None, **values: Any) -> None:
         self.lab = lab
+        self._identity = identity or {}
         self.node: LabNode = lab.add({"name": name, "kind": "machine", "region": REGION, "options": {"bare": True}, **values})[0]
         self.mirror = mirror
         self.controller = Controller(folder, lab.env())
@@ -101,7 +105,7 @@ class Machine:
     def _reach_by(self, way: str, node_id: str) -> None:
         ssm = {"ansible_connection": "fleet.ssm.ssm", "ansible_ssm_instance_id": node_id, "ansible_ssm_region": REGION}
         by_way = {"ssh": self._ssh, "session": ssm, "run_command": {**ssm, "ansible_ssm_route": "run_command"}}
-        self.controller.hosts({self.node.name: by_way[way]}, ansible_python_interpreter="/usr/bin/python3")
+        self.controller.hosts({self.node.name: {**by_way[way], **self._identity}}, ansible_python_interpreter="/usr/bin/python3")
 
     def _open_ssh(self, key: Path) -> dict[str, Any]:
         """SSH without a port, since the machine's network is the host's: an sshd for each connection, on its stdin."""

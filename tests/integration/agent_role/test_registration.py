@@ -1,6 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine outside EC2 registers with an activation, and is deregistered with the agent's end. The tests go on from one another."""
+"""A machine outside EC2 registers with an activation of another account, and is deregistered with the agent's end.
+
+The controller asks that account by the role that the inventory names. The tests go on from one another.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,35 @@ from typing import Any
 
 import pytest
 
-from tests.integration.agent_role.conftest import OLD, REGION, Machine, Mirror, changed
+from tests.integration.agent_role.conftest import OLD, REGION, Machine, Mirror, changed, refusal
 from tests.lab import Lab
 
 pytestmark = pytest.mark.slow
 
+ACCOUNT = "222222222222"
+
 
 @pytest.fixture(scope="module")
 def machine(lab: Lab, mirror: Mirror, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = Machine(lab, "outside", mirror, tmp_path_factory.mktemp("outside"))
+    role = lab.create_role(ACCOUNT, "Guarded", external_id="sesame")
+    identity = {"ansible_ssm_role_arn": role, "ansible_ssm_external_id": "sesame", "ansible_ssm_role_session_name": "edge"}
+    made = Machine(lab, "outside", mirror, tmp_path_factory.mktemp("outside"), identity, account=ACCOUNT)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
 def activation(lab: Lab) -> dict[str, Any]:
-    made = lab.client("ssm", region=REGION).create_activation(IamRole="FleetNode", DefaultInstanceName="outside", RegistrationLimit=1)
+    made = ssm(lab).create_activation(IamRole="FleetNode", DefaultInstanceName="outside", RegistrationLimit=1)
     return {"agent_activation_id": made["ActivationId"], "agent_activation_code": made["ActivationCode"], "agent_version": OLD}
 
 
+def ssm(lab: Lab) -> Any:
+    return lab.client("ssm", region=REGION, account=ACCOUNT)
+
+
 def nodes(lab: Lab) -> list[str]:
-    found = lab.client("ssm", region=REGION).describe_instance_information(Filters=[{"Key": "ResourceType", "Values": ["ManagedInstance"]}])
+    found = ssm(lab).describe_instance_information(Filters=[{"Key": "ResourceType", "Values": ["ManagedInstance"]}])
     return [entry["InstanceId"] for entry in found["InstanceInformationList"]]
 
 
@@ -58,6 +69,10 @@ def test_absent_deregisters_it(machine: Machine) -> None:
     (node,) = nodes(machine.lab)
     assert changed(machine.role("--check", by="session", node_id=node, agent_state="absent")) == 2
     assert nodes(machine.lab) == [node]
+
+    refused = machine.role(agent_state="absent", ansible_ssm_external_id="guessed")
+    assert "sts:AssumeRole is not allowed" in refusal(refused)
+    assert machine.version() == f"ii {OLD}-1"
 
     assert changed(machine.role(by="session", node_id=node, agent_state="absent")) > 0
 
