@@ -24,8 +24,8 @@ from ...module_utils.aws_errors import (
 from .protocol import ErrorKind
 
 __all__ = [
-    "NO_DOCUMENT_CODES", "UNKNOWN_KEY_CODES", "PassingError", "RequestError", "ServiceFault", "TurnTooLate", "error_code", "error_message", "explain",
-    "http_status", "is_denied", "is_expired", "is_no_document", "is_throttling", "is_transient", "is_unsent", "unreachable",
+    "NO_DOCUMENT_CODES", "UNKNOWN_KEY_CODES", "PassingError", "RequestError", "ServiceFault", "TurnTooLate", "denied_resource", "error_code", "error_message",
+    "explain", "http_status", "is_denied", "is_expired", "is_no_document", "is_throttling", "is_transient", "is_unsent", "unreachable",
 ]  # fmt: skip
 
 NO_DOCUMENT_CODES = frozenset(("InvalidDocument", "InvalidDocumentVersion", "DocumentNotFound"))
@@ -79,6 +79,12 @@ def is_no_document(error: BaseException) -> bool:
     return error_code(error) == "ValidationException" and "document" in error_message(error).lower()
 
 
+def denied_resource(error: BaseException) -> str:
+    """What a missing permission would be for, as AWS names it in its refusal; empty if it does not."""
+    found = _DENIED_RESOURCE.search(error_message(error).rstrip(".")) if is_denied(error) else None
+    return found.group(1) if found else ""
+
+
 def explain(error: BaseException, *, action: str, resource: str, who: str, region: str | None) -> str:
     """One sentence or two for a person.
 
@@ -93,8 +99,7 @@ def explain(error: BaseException, *, action: str, resource: str, who: str, regio
     if is_denied(error):
         found = _DENIED_ACTION.search(message)
         missing = found.group(1) if found else action
-        on = _DENIED_RESOURCE.search(message)
-        where = on.group(1) if on else resource
+        where = denied_resource(error) or resource
         if missing == "sts:AssumeRole":
             remedy = "its IAM policy must allow sts:AssumeRole, and the role's trust policy must name it"
             return f"{who} may not assume the role {where}: {remedy}. AWS says: {message}"

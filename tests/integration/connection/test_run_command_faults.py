@@ -65,18 +65,22 @@ def test_a_node_that_aws_refuses_keeps_no_other_one_from_the_command(lab: Lab, c
     assert lab.requests().counts["ssm:SendCommand"] <= 4, "it was tried again"
 
 
-def test_one_bad_id_of_fifty_refuses_forty_nine_to_nobody(lab: Lab) -> None:
-    nodes = lab.simulate(50, prefix="batch", hybrid=True, account=lab.account, region=lab.region)
+@pytest.mark.parametrize("why", ["gone", "denied"])
+def test_one_bad_id_of_fifty_refuses_forty_nine_to_nobody(faults: Lab, why: str) -> None:
+    nodes = faults.simulate(50, prefix="batch", hybrid=True, account=faults.account, region=faults.region)
     bad = nodes[17]
-    bad.terminate()
-    identity = Identity(IdentityKey.of(ConnectionOptions("any", region=lab.region), credential_environment(lab.env())), {})
-    lab.reset_requests()
+    if why == "gone":
+        bad.terminate()
+    else:
+        faults.deny("ssm:SendCommand", resource=f"*/{bad.node_id}")
+    identity = Identity(IdentityKey.of(ConnectionOptions("any", region=faults.region), credential_environment(faults.env())), {})
+    faults.reset_requests()
     sent = asyncio.run(Sender(identity, logging.getLogger("test")).send(Order("AWS-RunShellScript", "true", 30, 60, "test"), [node.node_id for node in nodes]))
     for node in nodes:
         node.terminate()
     assert list(sent.refused) == [bad.node_id] and not sent.unknown
     assert [len(command.node_ids) for command in sent.commands] == [49]
-    assert lab.requests().counts["ssm:SendCommand"] == 2
+    assert faults.requests().counts["ssm:SendCommand"] == 2
 
 
 @by_run_command

@@ -110,14 +110,14 @@ class Sender:
 
     def _judge(self, error: Exception, order: Order, ids: list[str], sent: Sent) -> list[list[str]]:
         """What is to be tried once more, after a refusal; everything else is noted."""
-        code = errors.error_code(error)
-        if code in _NODE_CODES and len(ids) > 1:
-            named = set(_NODE_ID.findall(errors.error_message(error)))
-            good, bad = [id_ for id_ in ids if id_ not in named], [id_ for id_ in ids if id_ in named]
-            if not good or not bad:
-                return [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+        of_nodes = errors.error_code(error) in _NODE_CODES
+        named = set(_NODE_ID.findall(errors.error_message(error) if of_nodes else errors.denied_resource(error)))
+        good, bad = [id_ for id_ in ids if id_ not in named], [id_ for id_ in ids if id_ in named]
+        if good and bad:
             self._refused(error, order, bad, sent)
             return [good]
+        if of_nodes and len(ids) > 1:
+            return [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
         self._refused(error, order, ids, sent)
         return []
 

@@ -42,13 +42,13 @@ class RunCommand:
             self.listed.append(command)
         return answer
 
-    async def send(self, *, trusted: bool = True) -> Sent:
+    async def send(self, *node_ids: str, trusted: bool = True) -> Sent:
         options = {"host": "i-1", "region": "eu-central-1", "endpoint_url": self.endpoint.url.replace("127.0.0.1", "localhost")}
         key = IdentityKey.of(
             ConnectionOptions.from_mapping({**options, "ca_bundle": str(self._authority.bundle) if trusted else None}),
             {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "secret"},
         )
-        return await Sender(Identity(key, {}), logging.getLogger("test")).send(Order("AWS-RunShellScript", "true", 30, 60, "test"), ["i-1"])
+        return await Sender(Identity(key, {}), logging.getLogger("test")).send(Order("AWS-RunShellScript", "true", 30, 60, "test"), node_ids or ["i-1"])
 
 
 @pytest.fixture
@@ -93,4 +93,35 @@ async def test_a_refusal_is_one(service: RunCommand) -> None:
     service.answer = lambda _command: (400, {"__type": "InvalidDocument", "message": "no"})
     sent = await service.send()
     assert list(sent.refused) == ["i-1"]
+    assert service.endpoint.actions == ["SendCommand"]
+
+
+NODES = [f"i-{number:08x}" for number in range(4)]
+
+
+def denying(resource: str, user: str = "user/me") -> Callable[[dict[str, Any]], Answer]:
+    """IAM, by whose policy one of the resources of a command is not allowed."""
+    text = f"User: arn:aws:iam::1:{user} is not authorized to perform: ssm:SendCommand on resource: arn:aws:{resource} because no policy allows it"
+
+    def answer(command: dict[str, Any]) -> Answer:
+        kind, _slash, name = resource.rpartition("/")
+        if kind.endswith("instance") and name not in command["InstanceIds"]:
+            return 200, {"Command": command}
+        return 400, {"__type": "AccessDeniedException", "message": text}
+
+    return answer
+
+
+async def test_a_node_that_iam_denies_keeps_no_other_one_from_the_command(service: RunCommand) -> None:
+    service.answer = denying(f"ec2:eu-central-1:1:instance/{NODES[2]}", user=f"assumed-role/Controller/{NODES[0]}")
+    sent = await service.send(*NODES)
+    assert list(sent.refused) == [NODES[2]] and "allow the action ssm:SendCommand" in str(sent.refused[NODES[2]])
+    assert [command.node_ids for command in sent.commands] == [[NODES[0], NODES[1], NODES[3]]]
+    assert service.endpoint.actions == ["SendCommand"] * 2
+
+
+async def test_a_document_that_iam_denies_is_tried_once(service: RunCommand) -> None:
+    service.answer = denying("ssm:eu-central-1::document/AWS-RunShellScript", user=f"assumed-role/Controller/{NODES[0]}")
+    sent = await service.send(*NODES)
+    assert list(sent.refused) == NODES
     assert service.endpoint.actions == ["SendCommand"]
