@@ -203,7 +203,9 @@ options:
   run_id:
     description:
       - A name for the run, of up to 32 letters, digits, C(_) and C(-). If commands were sent under this name before, they are taken over, and
-        only nodes that have none yet get one. So a job that was killed can be started again, as long as it has the same targets.
+        only nodes that have none yet get one. So a job that was killed can be started again.
+      - Each task needs a name of its own. One under which another document, other parameters, or other tags or another group were sent within
+        O(look_back) is an error, before anything is sent.
       - By default a new one is made for each run, and shown with the progress.
     type: str
   look_back:
@@ -271,7 +273,7 @@ EXAMPLES = r"""
 
 - name: A job that may be killed and started again
   fleet.ssm.run_command:
-    run_id: "awx-{{ awx_job_id }}"
+    run_id: "awx-{{ awx_job_id }}-agent"
     document: AWS-UpdateSSMAgent
     nodes: "{{ found.nodes }}"
     regions: [eu-central-1]

@@ -12,15 +12,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ..accounts import OptionError
 from ..aws_errors import error_code, error_message, is_denied
 from ..problems import CollectError
 from .caller import Ambiguous, Caller, Stopped
-from .mark import Mark
+from .mark import Mark, digest
 from .outputs import Outputs
 from .progress import Counts
 from .record import Record, invocation_record, refused_record
@@ -83,6 +84,7 @@ class PlaceRun:
         self._sink = sink
         self._where = {"account_id": caller.place.account.account_id, "account_name": caller.place.account.name, "region": caller.place.region}
         self._outputs = Outputs(caller, full=options.output == "full")
+        self._task = digest(*request.texts(), *targets.texts())
         self._queue: deque[tuple[int, tuple[str, ...] | None]] = deque()
         if node_ids is None:
             self._queue.append((0, None))
@@ -99,6 +101,7 @@ class PlaceRun:
         self._refused = 0
         self._denied = 0
         self._sent_at = 0.0
+        self._over = False
 
     @property
     def counts(self) -> Counts:
@@ -109,17 +112,29 @@ class PlaceRun:
         done = sum(command.done for command in commands) + self._refused - self._retried
         return Counts(total, done, max(0, sum(command.failed for command in commands) + self._refused - self._retried))
 
-    def run(self) -> None:
-        """To the end, or until it is stopped. What goes wrong is in `error` and in the results of nodes."""
-        try:
+    def adopt(self) -> None:
+        """Take over what an earlier controller has sent under the same run id, before `run`. :raises OptionError: if that was another run."""
+        with self._ended():
             self._where["account_id"] = self.place.account_id
             if self._options.adopt_since is not None:
                 self._adopt(self._options.adopt_since)
-            while self._step():
+
+    def run(self) -> None:
+        """To the end, or until it is stopped. What goes wrong is in `error` and in the results of nodes."""
+        with self._ended():
+            while not self._over and self._step():
                 pass
+
+    @contextlib.contextmanager
+    def _ended(self) -> Iterator[None]:
+        """By what goes wrong in its body."""
+        try:
+            yield
         except Stopped:
+            self._over = True
             self._leave()
         except CollectError as error:
+            self._over = True
             self._fail(error)
 
     def _step(self) -> bool:
@@ -166,7 +181,7 @@ class PlaceRun:
     def _send_next(self) -> None:
         attempt, ids = self._queue.popleft()
         targets: dict[str, Any] = {"Targets": self._targets.to_api()} if ids is None else {"InstanceIds": list(ids)}
-        mark = Mark.of(self._request.run_id, attempt, self._targets.texts() if ids is None else ids)
+        mark = Mark.of(self._request.run_id, attempt, self._targets.texts() if ids is None else ids, self._task)
         began = time.time()
         try:
             request = self._request.in_place(lambda: self.place.account_id, self.place.region)
@@ -276,11 +291,16 @@ class PlaceRun:
             yield from page
 
     def _adopt(self, since: float) -> None:
-        """Take over the commands of an earlier controller under the same run id."""
         for entry in self._listed(since):
             mark = Mark.read(entry.get("Comment", ""))
             if mark is None or mark.run_id != self._request.run_id:
                 continue
+            if mark.task != self._task:
+                other = f"command {entry['CommandId']} of {entry['DocumentName']} in {self.place.account.label}, region {self.place.region}"
+                raise OptionError(
+                    f"{self._name} is the name of another run: {other} was sent with another document, other parameters or other targets. "
+                    "Give each task a 'run_id' of its own, beginning with that of its job, say."
+                )
             ids = tuple(entry.get("InstanceIds") or ())
             self._count(self._accepted(entry, mark.attempt, ids or None), entry)
             self._attempt = max(self._attempt, mark.attempt)

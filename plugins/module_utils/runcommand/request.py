@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,10 @@ class Request:
         if "<account>" in folder:
             folder = folder.replace("<account>", account_id())
         return replace(self, more={**self.more, "OutputS3KeyPrefix": folder.replace("<region>", region)})
+
+    def texts(self) -> list[str]:
+        """What it does, as text for the mark: the document and its parameters as they are given, since the service may show others."""
+        return [self.document, self.document_version or "", json.dumps({name: list(values) for name, values in self.parameters.items()}, sort_keys=True)]
 
     def to_api(self, mark: Mark, targets: Mapping[str, Any], max_concurrency: str, max_errors: str) -> dict[str, Any]:
         """The parameters of one call. :param targets: ``InstanceIds`` or ``Targets``. Limits are those of this command."""

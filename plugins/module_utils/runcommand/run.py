@@ -25,9 +25,10 @@ class Run:
         self.parts = parts
         self._stop = stop
         self._crashes: list[BaseException] = []
+        self._adopted = threading.Barrier(max(1, len(parts)))
 
     def go(self, on_progress: Callable[[Counts], None], timeout: float | None = None) -> bool:
-        """To the end; False if it was not over after `timeout` seconds, and was left."""
+        """To the end; False if it was not over after `timeout` seconds, and was left. :raises OptionError: before anything is sent, as `PlaceRun.adopt`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         threads = [threading.Thread(target=self._run, args=(part,), daemon=True, name=f"fleet.ssm {part.place.region}") for part in self.parts]
         for thread in threads:
@@ -54,8 +55,14 @@ class Run:
         return found
 
     def _run(self, part: PlaceRun) -> None:
+        self._guard(part.adopt)
+        self._adopted.wait()
+        if not self._crashes:
+            self._guard(part.run)
+
+    def _guard(self, step: Callable[[], None]) -> None:
         try:
-            part.run()
+            step()
         except BaseException as error:  # to be raised where someone sees it
             self._crashes.append(error)
 

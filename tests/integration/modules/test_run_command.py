@@ -79,6 +79,17 @@ def test_a_run_is_taken_over_by_its_name(local: Local) -> None:
     assert local.lab.requests().counts["ssm:SendCommand"] == 2
 
 
+def test_the_name_of_a_run_is_not_taken_for_another_one(local: Local) -> None:
+    options = {**ECHO, "tags": {"Role": "app"}, "run_id": "job-2"}
+    first = local("run_command", **options, region=REGION)
+    for other in ({"commands": ["echo other"]}, {"working_directory": "/tmp"}, {"document_version": "$LATEST"}, {"tags": {"Role": "batch"}}):
+        result = local.fail("run_command", **{**options, **other}, **BOTH)
+        assert result["msg"].startswith("'run_id: job-2' is the name of another run: ") and first["commands"][0]["command_id"] in result["msg"]
+        assert "a 'run_id' of its own" in result["msg"] and result["msg"].endswith("Nothing was sent.")
+    assert local("run_command", **options, region=REGION)["commands"] == first["commands"]
+    assert local.lab.requests().counts["ssm:SendCommand"] == 1
+
+
 def test_check_mode_says_what_would_run(local: Local) -> None:
     result = local("run_command", "--check", "--diff", **ECHO, **BOTH, tags={"Role": "app"})
     assert result["changed"] and [(each["account_id"], each["nodes"], each["commands"]) for each in result["would_send"]] == [(HUB, 3, 1), (OTHER, 2, 1)]

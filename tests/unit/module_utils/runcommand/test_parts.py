@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand import status
-from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.mark import COMMENT_LIMIT, RUN_ID_LIMIT, Mark, is_run_id, room, words
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.mark import COMMENT_LIMIT, RUN_ID_LIMIT, Mark, digest, is_run_id, room, words
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.outputs import locate
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.progress import Counts, Progress, duration, line
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.record import BRIEF, SEPARATOR, invocation_record, refused_record
@@ -66,11 +66,21 @@ def test_a_final_status_never_goes_back() -> None:
 
 def test_a_mark_is_found_again_in_a_comment_of_the_longest_kind() -> None:
     run_id = "r" * RUN_ID_LIMIT
-    mark = Mark.of(run_id, 99, ["i-2", "i-1"])
+    mark = Mark.of(run_id, 99, ["i-2", "i-1"], digest("what it does"))
     comment = mark.comment("x" * room(run_id))
-    assert len(comment) == COMMENT_LIMIT and Mark.read(comment) == mark == Mark.of(run_id, 99, ["i-1", "i-2"])
+    assert len(comment) == COMMENT_LIMIT and Mark.read(comment) == mark == Mark.of(run_id, 99, ["i-1", "i-2"], digest("what it does"))
     assert words(comment) == "x" * room(run_id) and Mark.read("no mark") is None
-    assert mark != Mark.of(run_id, 99, ["i-1"]) and mark != Mark.of(run_id, 98, ["i-1", "i-2"])
+    short = Mark.of(run_id, 99, ["i-1", "i-2"])
+    assert Mark.read(short.comment("")) == short != mark
+    assert short != Mark.of(run_id, 99, ["i-1"]) and short != Mark.of(run_id, 98, ["i-1", "i-2"])
+
+
+def test_what_a_run_does_is_its_document_and_parameters() -> None:
+    options = [
+        {}, {"commands": ["id", "id"]}, {"document_version": "2"}, {"working_directory": "/srv"}, {"platform": "windows"}, {"comment": "x", "max_errors": "0"},
+    ]  # fmt: skip
+    digests = [digest(*read_request({**DEFAULTS, **each}, "run").texts()) for each in options]
+    assert len(set(digests[:-1])) == len(digests) - 1 and digests[-1] == digests[0]
 
 
 def test_names_of_runs() -> None:
