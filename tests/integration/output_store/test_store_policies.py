@@ -95,7 +95,7 @@ def test_a_reader_gathers_outputs_and_knows_what_is_missing(
         monkeypatch.setenv(name, value)
     run = Run(tmp_path, small, BUCKET)
     run.put("i-1", "stdout", b"hello")
-    run.expect(run.node("i-1", stdout="hello", stderr=""), run.node("i-2", stdout="lost", stderr=""))
+    run.expect(run.node("i-1", "hello"), run.node("i-2", "lost"))
     small.policy(named(without(policy("output-store-reader"), less)), principal=OPERATOR)
     run.gather(connections=1)  # one after the other
     small.clear_permissions()
