@@ -313,15 +313,18 @@ import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ansible import constants as C
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.recorder import Finished, Recorder
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.results import ON_CONTROLLER, short_action
 
+_CONNECTION, _ROUTE = "ansible_connection", "ansible_ssm_route"
 _OPTIONS = (
     "dest", "run", "job_id", "report", "report_failures", "report_output", "display", "connections", "late_seconds", "gather_timeout", "upload",
     "upload_what", "profile", "access_key", "secret_key", "session_token", "role_arn", "external_id", "region", "endpoint_url", "control_path_dir",
@@ -341,7 +344,7 @@ class CallbackModule(CallbackBase):
         self._recorder: Recorder | None = None
         self._playbook = "ad-hoc"
         self._play: t.Any = None
-        self._routes: dict[str, str | None] = {}
+        self._routes: dict[str, dict[str, str | None]] = {}  # by host, and by what a task says of it
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -414,21 +417,24 @@ class CallbackModule(CallbackBase):
             return None
         if task.delegate_to:
             delegate = (result.get("_ansible_delegated_vars") or {}).get("ansible_delegated_host")
-            return "local" if delegate == "localhost" else self._routes.get(str(delegate))
-        name = host.get_name()
-        if name not in self._routes:
-            self._routes[name] = self._find_route(task, host)
-        return self._routes[name]
+            return "local" if delegate == "localhost" else next(iter(self._routes.get(str(delegate), {}).values()), None)
+        own = task.get_vars()
+        known, said = self._routes.setdefault(host.get_name(), {}), str((task.connection, own.get(_CONNECTION), own.get(_ROUTE)))
+        if said not in known:
+            known[said] = self._find_route(task, host)
+        return known[said]
 
     def _find_route(self, task: t.Any, host: t.Any) -> str | None:
-        """By the connection of a host, asked once a play: its variables first, then what the task and the command line say."""
-        variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, include_hostvars=False)
+        """By the connection of a host, asked once a play unless a task says something else: variables first, then what the task and the command line say."""
+        variables = self._play.get_variable_manager().get_vars(play=self._play, host=host, task=task, include_hostvars=False)
         templar = Templar(loader=self._play._loader, variables=variables)
         try:
-            connection = str(templar.template(variables.get("ansible_connection") or task.connection)).removeprefix("ansible.builtin.")
-            route = templar.template(variables.get("ansible_ssm_route", "auto"))
+            connection = str(templar.template(variables.get(_CONNECTION) or task.connection)).removeprefix("ansible.builtin.")
+            chosen = {_ROUTE: templar.template(variables[_ROUTE])} if _ROUTE in variables else {}
         except AnsibleError:  # a variable that only tasks know
             return None
         if connection != "fleet.ssm.ssm":
             return connection
+        plugin = connection_loader.get(connection, class_only=True)._load_name  # core knows its options by that name once it is loaded
+        route = C.config.get_config_value("route", plugin_type="connection", plugin_name=plugin, variables=chosen)
         return "run_command" if route == "run_command" else "session"

@@ -120,6 +120,19 @@ def test_the_outputs_of_a_session_are_whole_and_exact(recorded: Recorded) -> Non
     assert oct((recorded.folder / play / "003-Twice" / "web-1" / "stderr").stat().st_mode)[-3:] == "600"
 
 
+@pytest.mark.slow
+def test_the_route_is_the_one_that_was_taken_wherever_it_is_set(recorded: Recorded) -> None:
+    recorded.controller.environment["FLEET_SSM_ROUTE"] = "run_command"
+    here = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    recorded.controller.tasks(
+        {"name": "Here", "ansible.builtin.command": "true", "vars": here},
+        {"name": "By the environment", "ansible.builtin.command": "true"},
+        {"name": "By the task", "ansible.builtin.command": "true", "vars": {"ansible_ssm_route": "{{ 'session' }}"}},
+        hosts="web-1",
+    ).check()  # fmt: skip
+    assert {line["task"]: line["route"] for line in recorded.index()} == {"Here": "local", "By the environment": "run_command", "By the task": "session"}
+
+
 @cores
 def test_the_outputs_of_run_command_come_from_s3_while_the_display_is_cut(recorded: Recorded, bucket: str) -> None:
     node = recorded.lab.node("web-1").node_id
