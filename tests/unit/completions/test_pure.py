@@ -118,6 +118,12 @@ def test_a_message_has_the_step_that_tells() -> None:
     assert found["verified"] and (found["ended_at"], found["comment"]) == ("end of three", "nightly")
 
 
+def test_of_a_command_without_steps_the_status_is_told() -> None:
+    found = message_of(invocation(status="delivery_timed_out"))
+    assert (found["status"], found["rc"], found["stdout_uri"], found["ended_at"], found["steps"]) == ("delivery_timed_out", None, None, None, [])
+    assert found["verified"]
+
+
 def test_a_stream_that_is_empty_has_no_uri() -> None:
     found = message_of(invocation(step("one", "success", 0, out=False)))
     assert (found["stdout_uri"], found["stderr_uri"]) == (None, None)
@@ -126,6 +132,8 @@ def test_a_stream_that_is_empty_has_no_uri() -> None:
 def test_uris_follow_outputs_that_are_moved() -> None:
     found = message_of(invocation(step("one", "success", 0)), ("us-east-1", "restricted"))
     assert found["stdout_uri"] == f"https://s3.us-east-1.amazonaws.com/restricted/{ACCOUNT}/one/stdout"
+    spaced = message_of(invocation(step("a%20b", "success", 0)), ("us-east-1", "restricted"))
+    assert spaced["stdout_uri"].endswith(f"/restricted/{ACCOUNT}/a%20b/stdout")
 
 
 def test_without_a_look_the_status_is_known_alone() -> None:
@@ -137,6 +145,7 @@ def test_without_a_look_the_status_is_known_alone() -> None:
 def test_only_an_object_where_the_output_was_to_go_is_of_the_command() -> None:
     ended = invocation(step("one", "success", 0, out=False))
     assert ended.has("outputs", f"{ACCOUNT}/one/stdout")
+    assert invocation(step("a%20b", "success", 0)).has("outputs", f"{ACCOUNT}/a b/stdout")
     assert not ended.has("outputs", f"{ACCOUNT}/two/stdout") and not ended.has("others", f"{ACCOUNT}/one/stdout")
 
 
@@ -147,4 +156,5 @@ def test_which_statuses_are_last_ones(status: str, ended: bool) -> None:
 
 def test_urls_and_statuses_of_the_api() -> None:
     assert locate("https://s3.cn-north-1.amazonaws.com.cn/b/k/e") == ("b", "k/e") and locate("") == ("", "")
+    assert locate("https://s3.amazonaws.com/b/k%20e") == ("b", "k e") == locate("https://s3-us-west-2.amazonaws.com/b/k%20e")
     assert [snake(word) for word in ("ExecutionTimedOut", "Execution Timed Out", "Success")] == ["execution_timed_out", "execution_timed_out", "success"]

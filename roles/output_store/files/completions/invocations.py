@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 from botocore.config import Config
@@ -18,7 +19,8 @@ _ENDS = 900.0  #: seconds before the end of their hour from which on credentials
 _ACTIVE = frozenset({"pending", "in_progress", "delayed", "cancelling"})
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 _CONFIG = Config(retries={"mode": "adaptive", "max_attempts": 6}, connect_timeout=3, read_timeout=10)
-_URL = re.compile(r"https://s3[.-](?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
+#: With the bucket's region, but for S3's oldest name.
+_URL = re.compile(r"https://s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
 
 
 class Denied(Exception):
@@ -64,7 +66,7 @@ class Invocation:
 def locate(url: str) -> tuple[str, str]:
     """Bucket and key of an output's URL; empty ones if it is none."""
     found = _URL.fullmatch(url)
-    return (found["bucket"], found["key"]) if found else ("", "")
+    return (found["bucket"], unquote(found["key"])) if found else ("", "")
 
 
 def snake(details: str) -> str:

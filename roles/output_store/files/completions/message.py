@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from .events import StatusEvent
 from .invocations import Invocation, Step, locate, snake
@@ -15,12 +16,12 @@ VERSION = 1
 def message_of(invocation: Invocation, relay: tuple[str, str] | None = None) -> dict[str, Any]:
     """Of what the service says.
 
-    With several steps, rc and URIs are those of the first step that did not succeed, or of the last one.
+    With several steps, rc and URIs are those of the first step that did not succeed, or of the last one. A command that never ran may have none.
 
     :param relay: region and bucket to which outputs are moved; None if they stay.
     """
     steps = [_step(step, relay) for step in invocation.steps]
-    telling = next((step for step in steps if step["status"] != "success"), steps[-1])
+    telling = next((step for step in steps if step["status"] != "success"), steps[-1] if steps else {})
     return {
         "version": VERSION,
         "command_id": invocation.command_id,
@@ -28,12 +29,12 @@ def message_of(invocation: Invocation, relay: tuple[str, str] | None = None) -> 
         "account_id": invocation.account,
         "region": invocation.region,
         "status": invocation.status,
-        "rc": telling["rc"],
-        "stdout_uri": telling["stdout_uri"],
-        "stderr_uri": telling["stderr_uri"],
+        "rc": telling.get("rc"),
+        "stdout_uri": telling.get("stdout_uri"),
+        "stderr_uri": telling.get("stderr_uri"),
         "document": invocation.document,
         "comment": invocation.comment,
-        "ended_at": invocation.steps[-1].ended_at,
+        "ended_at": invocation.steps[-1].ended_at if invocation.steps else None,
         "steps": steps,
         "verified": True,
     }
@@ -65,6 +66,6 @@ def _step(step: Step, relay: tuple[str, str] | None) -> dict[str, Any]:
         if url is None or relay is None:
             return url
         region, bucket = relay
-        return f"https://s3.{region}.amazonaws.com/{bucket}/{locate(url)[1]}"
+        return f"https://s3.{region}.amazonaws.com/{bucket}/{quote(locate(url)[1])}"
 
     return {"name": step.name, "status": step.status, "rc": step.rc, "stdout_uri": moved(step.stdout_url), "stderr_uri": moved(step.stderr_url)}
