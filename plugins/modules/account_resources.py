@@ -154,6 +154,9 @@ resources:
     region:
       description: The region.
       type: str
+    arn:
+      description: The ARN of a key; null of other resources, and of a key that is yet to be made.
+      type: str
 errors:
   description: Accounts and regions that refused, each in words that name the missing action and the remedy.
   returned: always
@@ -229,7 +232,7 @@ def main() -> NoReturn:
     problems = told(errors)
     for problem in problems:
         module.warn(f"{problem} It was left out.")
-    resources = [{"kind": each.kind, "name": each.name, "action": each.action, **each.place.describe()} for each in found]
+    resources = [{"kind": each.kind, "name": each.name, "action": each.action, "arn": each.handle.arn, **each.place.describe()} for each in found]
     module.exit_json(resources=resources, errors=problems, **result)
 
 

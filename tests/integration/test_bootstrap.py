@@ -17,6 +17,7 @@ from tests.integration.controller import REPOSITORY, Controller, Run
 from tests.integration.modules.local import OTHER_ACCOUNT, ROLE
 from tests.integration.modules.test_instance_profile_association import profiles
 from tests.integration.modules.test_reachability_and_open_ports import make_group, put_behind, tcp
+from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, REGIONS = "111111111111", ["eu-central-1", "us-east-1"]
@@ -156,6 +157,12 @@ def test_a_machine_that_ssh_does_not_reach_and_an_agent_that_stays_old_are_told_
     assert any("have their old agent" in error for error in report["errors"])
 
 
+def allowed(lab: Lab) -> list[str]:
+    """Where nodes of the other account may put and encrypt outputs."""
+    policy = lab.client("iam", account=OTHER_ACCOUNT).get_role_policy(RoleName="Bootstrapped", PolicyName="fleet.ssm-outputs")["PolicyDocument"]
+    return [statement["Resource"] for statement in policy["Statement"]]
+
+
 @pytest.mark.slow
 def test_nodes_may_write_to_an_output_store_and_one_that_is_refused_stops_nothing_else(
     lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
@@ -164,6 +171,7 @@ def test_nodes_may_write_to_an_output_store_and_one_that_is_refused_stops_nothin
         "output_store_bucket": "bootstrap-outputs", "output_store_region": REGIONS[0], "output_store_regions": REGIONS,
         "output_store_accounts": ESTATE["accounts"], "output_store_account_ids": [HUB, OTHER_ACCOUNT],
     }  # fmt: skip
+    lab_of_estate.settings(node_policies=True)
     lab_of_estate.deny("s3:CreateBucket")
     run = bootstrap(**store)
     report = read(tmp_path)
@@ -173,5 +181,21 @@ def test_nodes_may_write_to_an_output_store_and_one_that_is_refused_stops_nothin
 
     bootstrap(**store).check()
     assert {(each["kind"], each["action"]) for each in read(tmp_path)["resources"]} >= {("bucket", "create"), ("function", "create"), ("role", "none")}
-    policy = lab_of_estate.client("iam", account=OTHER_ACCOUNT).get_role_policy(RoleName="Bootstrapped", PolicyName="fleet.ssm-outputs")["PolicyDocument"]
-    assert policy["Statement"][0]["Resource"] == f"arn:aws:s3:::bootstrap-outputs/{OTHER_ACCOUNT}/*"
+    assert allowed(lab_of_estate) == [f"arn:aws:s3:::bootstrap-outputs/{OTHER_ACCOUNT}/*"]
+
+    encrypted = {**store, "output_store_encryption": "kms"}
+    bootstrap(**encrypted).check()
+    key = lab_of_estate.client("kms", region=REGIONS[0]).describe_key(KeyId="alias/fleet-ssm-outputs")["KeyMetadata"]["Arn"]
+    assert allowed(lab_of_estate)[1:] == [key]
+    (node,) = (each for each in instances if (each.account, each.region) == (OTHER_ACCOUNT, REGIONS[1]))
+    ssm, s3 = lab_of_estate.client("ssm", account=node.account, region=node.region), lab_of_estate.client("s3", region=REGIONS[0])
+    ssm.send_command(
+        InstanceIds=[node.node_id], DocumentName="AWS-RunShellScript", Parameters={"commands": ["echo hello"]},
+        OutputS3BucketName="bootstrap-outputs", OutputS3KeyPrefix=node.account, OutputS3Region=REGIONS[0],
+    )  # fmt: skip
+    eventually(lambda: s3.list_objects_v2(Bucket="bootstrap-outputs", Prefix=f"{node.account}/").get("Contents"))
+
+    lab_of_estate.deny("s3:GetBucketPolicy")
+    run = bootstrap(**encrypted)
+    assert run.returncode and any("the key of the output store is not known" in error for error in read(tmp_path)["errors"])
+    assert allowed(lab_of_estate)[1:] == [key], "what nodes may do is not taken from them"

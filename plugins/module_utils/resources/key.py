@@ -31,7 +31,8 @@ class Key(Kind):
     def write(self, now: State | None, wanted: State) -> None:
         policy = text(wanted["policy"])
         if now is None:
-            key = self._call("CreateKey", Policy=policy, Description="Made by fleet.ssm")["KeyMetadata"]["KeyId"]
+            made = self._call("CreateKey", Policy=policy, Description="Made by fleet.ssm")["KeyMetadata"]
+            key, self.arn = made["KeyId"], made["Arn"]
             self._call("CreateAlias", AliasName=f"alias/{self._name}", TargetKeyId=key)
         else:
             key = self._id()
@@ -45,7 +46,10 @@ class Key(Kind):
 
     def _id(self) -> str | None:
         found = absent_if(NO_KEY, lambda: self._call("DescribeKey", KeyId=f"alias/{self._name}"))
-        return None if found is None else str(found["KeyMetadata"]["KeyId"])
+        if found is None:
+            return None
+        self.arn = found["KeyMetadata"]["Arn"]
+        return str(found["KeyMetadata"]["KeyId"])
 
     def _call(self, operation: str, **parameters: Any) -> Any:
         return self._place.call(operation, service="kms", **parameters)

@@ -23,6 +23,7 @@ class Kind:
     needs: tuple[str, ...] = ()  #: properties that it must have
     takes: tuple[str, ...] = ()  #: others that it may have
     documents: frozenset[str] = frozenset()  #: properties that are policies or patterns
+    arn: str | None = None  #: where the name does not tell it, once the resource is there
 
     def __init__(self, place: Place, name: str, wanted: State) -> None:
         self._place, self._name = place, name

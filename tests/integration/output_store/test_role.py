@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from ansible_collections.fleet.ssm.plugins.module_utils.resources.kind import unpaired
 from tests.integration.output_store.deployment import AWAY, BUCKET, HOME, HUB, NAME, OTHER, Deployment, actions
-from tests.integration.test_policies import policy, without
+from tests.integration.test_policies import of_key, policy, without
 from tests.integration.waiting import eventually
 
 
@@ -165,6 +165,25 @@ def test_what_was_changed_by_hand_is_put_right(deployment: Deployment) -> None:
     assert set(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values()) == {True}
     rule = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"].startswith(f"arn:aws:kms:{HOME}:{HUB}:key/")
+
+
+def test_nodes_of_other_accounts_need_the_key_by_their_own_policies(deployment: Deployment) -> None:
+    (key,) = (each["arn"] for result in deployment.apply(output_store_encryption="kms") for each in result["resources"] if each["arn"])
+    assert key.startswith(f"arn:aws:kms:{HOME}:{HUB}:key/")
+    node = deployment.lab.node("web-2")
+    outputs = of_key(policy("output-store-node"), key.rpartition("/")[2])
+    outputs["Statement"][0]["Resource"] = f"arn:aws:s3:::{BUCKET}/{OTHER}/*"
+    try:
+        for less in ("", "kms:GenerateDataKey"):
+            deployment.lab.clear_permissions()
+            for allowed in (policy("node"), without(outputs, less)):
+                deployment.lab.policy(allowed, principal=f"*/FleetNode/{node.node_id}")
+            _node, command_id = deployment.run("web-2", "echo hello")
+            (message,) = deployment.messages(20)
+            assert (message["command_id"], message["rc"]) == (command_id, 0)
+            assert any(command_id in key and key.endswith("/stdout") for key in deployment.objects()) is (not less)
+    finally:
+        deployment.lab.clear_permissions()
 
 
 def test_a_bucket_in_another_region_is_not_taken_for_ours(deployment: Deployment) -> None:
