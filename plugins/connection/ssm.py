@@ -13,7 +13,7 @@ description:
   - Runs commands and transfers files on EC2 instances and hybrid nodes through Session Manager, without SSH, without the
     C(session-manager-plugin) binary and without a bucket.
   - Sessions are held open by a process of their own (the mux) and shared by all tasks, forks and playbooks of a user; a
-    task makes no AWS API call. C(python -m ansible_collections.fleet.ssm.plugins.plugin_utils.mux status) shows what is open,
+    task makes no AWS API call. C(python …/ansible_collections/fleet/ssm/plugins/plugin_utils/mux status) shows what is open,
     C(… stop) ends it, C(… doctor HOST) says which layer fails on the way to a node.
   - Standard output, standard error and exit status arrive exactly as the command gave them.
 notes:
@@ -71,7 +71,9 @@ EXAMPLES = r"""
       become: true
 """
 
+import contextlib
 import os
+import stat
 import typing as t
 
 from ansible import context
@@ -99,6 +101,11 @@ _ERRORS: dict[ErrorKind, type[AnsibleError]] = {
 }
 """Everything else means that the node cannot be reached."""
 
+_LEFT_OPEN = (
+    "A process that the command has left in the background holds its output open; what it writes there from now on is lost. Give it another"
+    " stdout and stderr, such as >/dev/null 2>&1."
+)
+
 _SYNCHRONIZE = ("ansible.posix.synchronize", "synchronize")
 
 
@@ -112,6 +119,9 @@ class Connection(ConnectionBase):
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
         self._client: MuxClient | None = None
+        self._connected_by: ConnectionOptions | None = None
+        self._options_are_set = False
+        """Whether core has set options since they were read."""
         self._facts: dict[str, t.Any] = {}
         self._task_name: str | None = None
         self._no_log = False
@@ -122,6 +132,7 @@ class Connection(ConnectionBase):
     def set_options(self, task_keys: t.Any = None, var_options: t.Any = None, direct: t.Any = None) -> None:
         """Also keeps the task's name, for the session's reason, and refuses the one action that can never work."""
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
+        self._options_are_set = True
         task = task_keys or {}
         self._task_name = task.get("name")
         self._no_log = bool(task.get("no_log"))
@@ -137,8 +148,7 @@ class Connection(ConnectionBase):
     @property
     def default_user(self) -> str | None:  # type: ignore[override]  # core reads it, as this plugin has no option remote_user
         """The user that the session really has; core decides by it about become, and about whose home ``~`` is."""
-        if not self._facts:
-            self._connect()
+        self._connect()
         user: str = self._facts["user"]
         return user
 
@@ -154,10 +164,13 @@ class Connection(ConnectionBase):
                 f"{self._host} is a Windows node (ansible_shell_type is powershell), which this connection does not serve:"
                 " run PowerShell there by Run Command, with the module fleet.ssm.run_command."
             )
-        if self._client is not None and not self._client.is_usable():
+        options = self._connected_by
+        if options is None or self._options_are_set:  # core keeps one connection for a loop, whose items may be about different nodes
+            options, self._options_are_set = self._options_for_mux(), False
+        if options != self._connected_by or (self._client is not None and not self._client.is_usable()):
             self.close()
+        self._connected_by = options
         if self._client is None:
-            options = self._options_for_mux()
             display.vvv(f"ESTABLISH SESSION MANAGER CONNECTION TO: {options.host}", host=self._host)
             try:
                 try:
@@ -204,7 +217,7 @@ class Connection(ConnectionBase):
         """Run a command: exit status, stdout and stderr, the bytes as they are."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         client = self._usable_client()
-        display.vvv(f"EXEC {to_text(cmd)}", host=self._host)
+        display.vvv("EXEC what the task's no_log hides" if self._no_log else f"EXEC {to_text(cmd)}", host=self._host)
         become = self.become if sudoable else None
         try:
             warm = bool(self.get_option("warm"))
@@ -253,7 +266,7 @@ class Connection(ConnectionBase):
         escalation = Escalation.of(become, cmd)
         payload, streamed = (in_data, None) if in_data and len(in_data) <= LARGEST_PAYLOAD else (b"", in_data)
         exchange = client.exec(
-            to_text(cmd, errors="surrogateescape"),
+            _for_node(cmd),
             tty=tty,
             takes_input=bool(streamed) or (escalation.asks_password and self._interactive),
             needs_tty=bool(self._facts.get("needs_tty")),
@@ -295,6 +308,8 @@ class Connection(ConnectionBase):
                 if escalation.blocks_input:  # it never succeeded: what was said at the terminal is the reason
                     streams[FrameType.STDERR].extend(streams[FrameType.TTY])
                     escalation.check_end(b"".join(streams[FrameType.STDERR]))
+                if content.get("left_open"):
+                    display.warning(_LEFT_OPEN, host=self._host)
                 return content["returncode"], b"".join(streams[FrameType.STDOUT]), b"".join(streams[FrameType.STDERR])
             if kind is FrameType.STARTED:
                 started = True
@@ -310,7 +325,7 @@ class Connection(ConnectionBase):
                     else:
                         exchange.give(password)
             else:
-                streams[kind].append(content)
+                streams[kind] += escalation.held(kind), content
 
     # Files
 
@@ -322,7 +337,7 @@ class Connection(ConnectionBase):
         try:
             with open(to_bytes(in_path, errors="surrogate_or_strict"), "rb") as source:
                 size = os.fstat(source.fileno()).st_size
-                exchange = client.put(to_text(out_path, errors="surrogateescape"), mode=None, size=size, sha256=None, private=self._no_log)
+                exchange = client.put(_for_node(out_path), mode=None, size=size, sha256=None, private=self._no_log)
                 exchange.give_file(source)
                 while exchange.next_event() is not None and not exchange.finished:
                     pass
@@ -340,24 +355,18 @@ class Connection(ConnectionBase):
         super().fetch_file(in_path, out_path)
         client = self._usable_client()
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host)
-        target = os.path.realpath(to_bytes(out_path, errors="surrogate_or_strict"))
-        partial = target + b".%d.part" % os.getpid()
         try:
-            with open(partial, "wb") as sink:
-                exchange = client.get(to_text(in_path, errors="surrogateescape"), private=self._no_log)
+            with _whole_file(os.path.realpath(to_bytes(out_path, errors="surrogate_or_strict"))) as sink:
+                exchange = client.get(_for_node(in_path), private=self._no_log)
                 while (event := exchange.next_event()) is not None and not exchange.finished:
                     if event[0] is FrameType.STDOUT:
                         sink.write(event[1])
-            os.replace(partial, target)
         except MuxError as error:
             self._drop_unless_usable()
             raise self._translate(error) from None  # it says the same
         except BaseException:
             self.close()
             raise
-        finally:
-            if os.path.exists(partial):
-                os.unlink(partial)
 
     # The end
 
@@ -393,3 +402,41 @@ class Connection(ConnectionBase):
     def _drop_unless_usable(self) -> None:
         if self._client is not None and not self._client.is_usable():
             self.close()
+
+
+def _for_node(text: t.Any) -> str:
+    """A command or path as a node can have it."""
+    found = to_text(text, errors="surrogateescape")
+    try:
+        if b"\0" not in found.encode("utf-8", "surrogateescape"):
+            return found
+        what = "a NUL"
+    except UnicodeEncodeError as error:
+        what = f"U+{ord(found[error.start]):04X}"
+    raise AnsibleError(f"{what} is no character that a command or path can hold. Nothing was run.")
+
+
+def _own_as(fd: int, other: os.stat_result) -> None:
+    """Give a file the owner, as far as that may be done, and the mode of another one."""
+    with contextlib.suppress(PermissionError):
+        os.fchown(fd, other.st_uid, other.st_gid)
+    os.fchmod(fd, stat.S_IMODE(other.st_mode))
+
+
+@contextlib.contextmanager
+def _whole_file(path: bytes) -> t.Iterator[t.BinaryIO]:
+    """A file to write, which takes the place of another one, its owner and mode, once all is there. What is no file, as a FIFO, is written to itself."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as sink:
+            yield sink
+        return
+    partial = path + b".%d.part" % os.getpid()
+    try:
+        with open(partial, "wb") as sink:
+            with contextlib.suppress(FileNotFoundError):
+                _own_as(sink.fileno(), os.stat(path))
+            yield sink
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)

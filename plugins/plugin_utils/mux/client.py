@@ -150,6 +150,7 @@ class MuxClient:
         self._patience = patience
         self._poll = select.poll()
         self._parent = os.getppid()
+        self._look_at = 0.0
         self.busy = False
         self.closed = False
         self.unsent = bytearray()
@@ -292,10 +293,10 @@ class MuxClient:
             raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the connection to the mux is closed")
         limit = time.monotonic() + self._patience if deadline is None else deadline
         self._poll.register(self._peer, select.POLLIN | select.POLLOUT if out else select.POLLIN)
-        while not (ready := self._poll.poll(min(_LOOK_AROUND, max(0.0, limit - time.monotonic())) * 1000)):
-            if os.getppid() != self._parent:  # ansible was killed; its workers are sessions of their own and live on
-                self.close()
-                raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the controller is gone")
+        while True:
+            self._look_around()
+            if ready := self._poll.poll(min(_LOOK_AROUND, max(0.0, limit - time.monotonic())) * 1000):
+                break
             if time.monotonic() < limit:
                 continue
             if deadline is not None:
@@ -317,3 +318,13 @@ class MuxClient:
             self.close()
             raise MuxGone("the mux ended while the request ran; whether it had an effect on the node is unknown") from error
         return True
+
+    def _look_around(self) -> None:
+        """See from time to time, however much arrives, that there is somebody to work for: ansible may be killed, while its workers live on."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AROUND
+        if os.getppid() != self._parent:
+            self.close()
+            raise MuxError(ErrorKind.UNKNOWN_OUTCOME, "the controller is gone")

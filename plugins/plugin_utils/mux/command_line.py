@@ -1,11 +1,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`status`, `stop` and `doctor HOST`: what people ask the mux."""
+"""`status`, `stop` and `doctor HOST`: what people ask the mux.
+
+It is the one of this Python and this copy of the collection; if none runs, those of the user's others in the same folder.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +21,7 @@ from .protocol import FrameType
 from .request import FIELD_NAMES
 
 _PATIENCE = 30.0
+_NONE = "the mux is not running"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,18 +48,19 @@ def _ask(parsed: argparse.Namespace) -> int:
             raise
         print(f"the mux {hanging.pid} did not answer, and was killed")
         return 0
-    as_json = parsed.command == "status" and parsed.json
-    if peer is None:
-        print(json.dumps({"running": False}) if as_json else "the mux is not running")
-        return 0
-    client = MuxClient(peer, patience=_PATIENCE)
-    if parsed.command == "stop":
-        answer = client.ask(FrameType.STOP)
-        client.wait_for_end()
-        print(f"the mux {answer['pid']} has ended")
-        return 0
-    answer = client.ask(FrameType.STATUS)
-    print(json.dumps({"running": True, **answer}, indent=2) if as_json else describe(answer))
+    clients = [MuxClient(found, patience=_PATIENCE) for found in ([peer] if peer is not None else start.connect_others(parsed.control_path_dir))]
+    if parsed.command == "status":
+        answers = [client.ask(FrameType.STATUS) for client in clients]
+        if parsed.json:
+            first, others = answers[:1], answers[1:]
+            print(json.dumps({"running": bool(first), **(first[0] if first else {}), **({"others": others} if others else {})}, indent=2))
+        else:
+            print("\n\n".join(describe(answer) for answer in answers) or _NONE)
+    else:
+        ended = [client.ask(FrameType.STOP)["pid"] for client in clients]
+        for client in clients:
+            client.wait_for_end()
+        print("\n".join(f"the mux {pid} has ended" for pid in ended) or _NONE)
     return 0
 
 
@@ -92,7 +98,8 @@ def describe(status: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mux", description="The process that holds fleet.ssm's connections.")
-    parser.add_argument("--control-path-dir", default=default_directory(), help="folder of the socket (option control_path_dir; default: %(default)s)")
+    directory = os.environ.get("FLEET_SSM_CONTROL_PATH_DIR") or default_directory()
+    parser.add_argument("--control-path-dir", default=directory, help="folder of the socket (option control_path_dir; default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="what is open")
     status.add_argument("--json", action="store_true", help="as JSON")

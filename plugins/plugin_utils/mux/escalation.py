@@ -149,6 +149,10 @@ class Escalation:
         if self.asks_password and self._state is _State.SUCCESS and _REFUSED.search(said):
             raise EscalationError(f"Incorrect {self._name} password")
 
+    def held(self, stream: FrameType) -> bytes:
+        """What a stream had of a line when another one told of the success."""
+        return self._pending.pop(stream, b"")
+
     def rest(self) -> dict[FrameType, bytes]:
         """What was held back as an incomplete line, at the command's end."""
         pending, self._pending = self._pending, {}

@@ -42,6 +42,19 @@ def socket_path(directory: str) -> str:
     return path
 
 
+def other_sockets(directory: str) -> list[str]:
+    """Sockets there of this user's other installations: another Python, or the collection in another folder."""
+    own = socket_path(directory)
+    folder = os.path.dirname(own)
+    if os.path.dirname(folder) != os.path.abspath(os.path.expanduser(directory)):
+        return []  # /tmp stands for it, and for other folders as well
+    try:
+        found = sorted(entry.path for entry in os.scandir(folder) if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode))
+    except OSError:
+        return []
+    return [path for path in found if path != own]
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 

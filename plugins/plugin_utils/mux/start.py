@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directories, socket_path
+from .places import PLUGIN_UTILS, PlaceError, code_digest, make_directories, other_sockets, socket_path
 from .protocol import ANY_CODE, VERSION, Decoder, ErrorKind, FrameType, ProtocolError, decode_json, encode_json
 
 GREETING_TIMEOUT = 20.0
@@ -102,6 +102,12 @@ def connect(directory: str, *, start: bool = True, any_code: bool = False) -> so
     if found is None:
         raise StartError("the mux was started but does not answer, or the collection's files are being changed: try again")
     return found
+
+
+def connect_others(directory: str) -> list[socket.socket]:
+    """Greeted sockets to the muxes of this user's other installations."""
+    found = (_try_connect(path, any_code=True) for path in other_sockets(directory))
+    return [peer for peer in found if peer is not None]
 
 
 def _try_connect(path: str, *, any_code: bool = False) -> socket.socket | None:

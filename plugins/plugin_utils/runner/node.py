@@ -56,6 +56,7 @@ CHUNK = 32768  # most bytes of one output frame, before compression
 KEPT = 2 << 20  # most bytes sent and not yet acknowledged
 HOLD = 0.002  # s that a little output waits for the exit status, to travel with it
 QUIET = 0.25  # s without output after which an ended command's open pipes are given up
+LINGER = 5.0  # s that this takes at least while processes of the command's own group live
 TERM_TO_KILL = 2.0  # s
 HIGHEST_FD = 1000  # select() takes 1,024
 ENDING_SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
@@ -539,6 +540,7 @@ class Exec(Job):
     def ended(self, status):
         self.status = status
         self.quiet = now() + QUIET
+        self.lingering = now() + LINGER
         failure = os.read(self.why, 4096)
         close(self.why)
         self.close_slave()
@@ -558,8 +560,8 @@ class Exec(Job):
         """Ended, and silent for a while with pipes open in somebody's hands: nothing of the command itself can be left."""
         if self.quiet is None or now() < self.quiet:
             return
-        if self.window <= 0 or not self.runner.out.room():
-            self.quiet = now() + QUIET  # silent only since nobody listens
+        if self.window <= 0 or not self.runner.out.room() or (now() < self.lingering and self.has_group()):
+            self.quiet = now() + QUIET  # silent only since nobody listens, or a part of the command is still at it
             return
         silent = True
         for source in list(self.sources):
@@ -567,6 +569,14 @@ class Exec(Job):
         if silent:
             self.close_all()
             self.finish(left_open=True)
+
+    def has_group(self):
+        """Whether anything is left of the command beside what made itself independent: a tee of its output, say, or a job in the background."""
+        try:
+            os.killpg(self.pid, 0)
+        except OSError as error:
+            return error.errno == errno.EPERM
+        return True
 
     def finish(self, left_open=False):
         if self.status is None or self.sources or self.number not in self.runner.jobs:

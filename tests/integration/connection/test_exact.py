@@ -16,6 +16,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 from tests.integration.controller import Controller, mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both, by_both_later
+from tests.lab import Lab, LabNode
 
 Connect = Callable[..., DirectConnection]
 
@@ -75,6 +76,23 @@ def test_command_line_beyond_the_nodes_limit_is_an_error_that_says_so(connect: C
         connect().execute("echo " + "x" * 200_000)
 
 
+@by_both
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+def test_what_no_command_and_no_name_can_hold_is_an_error_that_says_so(connect: Connect, tmp_path: Path, character: str) -> None:
+    connection = connect()
+    (tmp_path / "here").touch()
+    for way in (connection.execute, lambda name: connection.plugin.put_file(str(tmp_path / "here"), name),
+                lambda name: connection.plugin.fetch_file(name, str(tmp_path / "back"))):  # fmt: skip
+        with pytest.raises(AnsibleError, match="is no character that a command or path can hold"):
+            way(f"/tmp/a{character}b")
+    assert connection.execute("echo well") == (0, b"well\n", b"")
+
+
+def test_what_a_process_in_the_background_passes_on_is_waited_for(connect: Connect) -> None:
+    connection = connect()
+    assert connection.execute("bash -c 'exec > >(sleep 1; tee /dev/null) 2>&1; echo one; exit 3'") == (3, b"one\n", b"")
+
+
 @by_both_later
 def test_large_input(connect: Connect) -> None:
     data = os.urandom(1 << 20) * 50
@@ -101,6 +119,23 @@ def test_files_of_any_name(connect: Connect, tmp_path: Path, name: str) -> None:
     connection.plugin.fetch_file(f"{folder}/{name}", str(back))
     assert back.read_bytes() == ALL_BYTES + AWKWARD
     assert connection.execute(f"ls -A {folder} | wc -l")[0] == 0
+
+
+@by_both
+def test_a_file_that_is_there_keeps_its_mode_and_what_is_none_stays_what_it_is(connect: Connect, tmp_path: Path) -> None:
+    connection = connect()
+    name = f"/tmp/secret-{os.urandom(4).hex()}"
+    assert connection.execute(f"echo new > {name}")[0] == 0
+    back, pipe = tmp_path / "back", tmp_path / "pipe"
+    back.write_text("of old")
+    back.chmod(0o600)
+    connection.plugin.fetch_file(name, str(back))
+    assert (back.read_text(), back.stat().st_mode & 0o777) == ("new\n", 0o600)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    connection.plugin.fetch_file(name, str(pipe))
+    assert os.read(reader, 100) == b"new\n" and pipe.is_fifo()
+    os.close(reader)
 
 
 @by_both
@@ -162,6 +197,29 @@ def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:
 
 
 @by_both_later
+def two_nodes(lab: Lab) -> tuple[LabNode, LabNode]:
+    """Of one account and region."""
+    first = lab.node("web-1")
+    return first, next(node for node in lab.nodes() if (node.account, node.region) == (first.account, first.region) and node.name != first.name)
+
+
+def test_a_connection_whose_options_change_goes_to_the_other_node(connect: Connect, lab: Lab) -> None:
+    """Core may keep one for all items of a loop."""
+    connection = connect()
+    for node in two_nodes(lab):
+        connection.plugin.set_options(task_keys={}, var_options={**connection.variables, "ansible_ssm_host": node.node_id})
+        assert connection.execute("hostname") == (0, f"{node.name}\n".encode(), b"")
+
+
+def test_each_item_of_a_loop_goes_to_its_own_node(controller: Controller, lab: Lab) -> None:
+    first, other = two_nodes(lab)
+    nodes = [first, other, first]
+    run = controller.tasks(
+        {"name": "ask", "ansible.builtin.raw": "hostname", "loop": [node.node_id for node in nodes], "vars": {"ansible_ssm_host": "{{ item }}"}}
+    ).check()
+    assert [item["stdout"].strip() for item in run.result("ask")["results"]] == [node.name for node in nodes]
+
+
 def test_raw_exit_status_keeps_the_session(controller: Controller) -> None:
     run = controller.tasks(
         {"name": "three", "ansible.builtin.raw": "exit 3", "ignore_errors": True},

@@ -13,7 +13,7 @@ from tests.integration.conftest import connection_variables
 from tests.integration.controller import Controller, stop_mux
 from tests.lab import Lab
 
-BECOME, PROXY, EXTERNAL = "become-s3cret", "proxy-s3cret", "external-s3cret"
+BECOME, PROXY, EXTERNAL, VARIABLE = "become-s3cret", "proxy-s3cret", "external-s3cret", "variable-s3cret"
 ANSWER = "secret-of-the-command"
 
 
@@ -63,7 +63,7 @@ def test_no_secret_is_written_or_shown(lab: Lab, tmp_path: Path) -> None:
         })  # fmt: skip
         lab.node("web-3").run(f"id fleet-s 2>/dev/null || useradd -m fleet-s; printf 'fleet-s:%s\\n' '{BECOME}' | chpasswd")
         play = {"hosts": "all", "gather_facts": False, "tasks": [
-            {"name": "quiet", "ansible.builtin.command": f"echo {ANSWER}", "no_log": True},
+            {"name": "quiet", "ansible.builtin.command": f"echo {ANSWER}", "environment": {"TOKEN": VARIABLE}, "no_log": True},
             {"name": "root", "ansible.builtin.command": "id -un", "become": True},
             {"name": "su", "ansible.builtin.command": "id -un", "become": True, "become_user": "fleet-s", "become_method": "su"},
         ]}  # fmt: skip
@@ -85,7 +85,7 @@ def test_no_secret_is_written_or_shown(lab: Lab, tmp_path: Path) -> None:
     for message in ("may not assume the role", "407 Proxy Authentication Required", "127.0.0.1:9"):
         assert message in done.stdout
     assert len(places["log"]) > 100
-    assert ANSWER not in places["log"] + places["status"]
+    assert not any(text in places["log"] + places["status"] + done.stdout + done.stderr for text in (ANSWER, VARIABLE))
     assert lab.node("web-3").node_id in status
     secrets = {"secret key": token["SecretAccessKey"], "session token": token["SessionToken"], "become": BECOME, "proxy": PROXY, "external id": EXTERNAL}
     found = [(what, where) for what, secret in secrets.items() for where, text in places.items() if secret in text]

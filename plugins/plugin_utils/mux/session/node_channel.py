@@ -193,6 +193,13 @@ class NodeChannel:
         if work.cancelled:
             work.fail(RequestError(ErrorKind.FAILED, "cancelled before it started"))
             return
+        try:
+            self._begin(work)
+        except ValueError as error:
+            work.fail(RequestError(ErrorKind.FAILED, f"{error}; nothing was run"))
+
+    def _begin(self, work: Work) -> None:
+        """:raises ValueError: no node can have such a command or path."""
         action = work.action
         runner = self.runner
         if self.ready is None:

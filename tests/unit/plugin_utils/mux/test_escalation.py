@@ -46,6 +46,13 @@ def test_without_a_password_input_need_not_wait() -> None:
     assert not escalation.watching
 
 
+def test_what_another_stream_had_of_a_line_stays_before_its_rest() -> None:
+    escalation, become = make("ansible.builtin.sudo")
+    assert escalation.examine(ERR, b"warn: half") == b""
+    assert escalation.examine(OUT, success(become)) == b"" and not escalation.watching
+    assert (escalation.held(ERR), escalation.held(ERR), escalation.rest()) == (b"warn: half", b"", {})
+
+
 @pytest.mark.parametrize(
     ("method", "stream", "prompt"),
     [

@@ -197,6 +197,18 @@ def test_a_stranger_who_gets_at_the_socket_is_refused(installation: Installation
     assert installation.status()["pid"] == status["pid"]
 
 
+def test_status_and_stop_find_the_mux_of_another_copy(installation: Installation, tmp_path: Path) -> None:
+    other = Installation(tmp_path / "other")
+    installation.directory = other.directory = tmp_path.parent / "cp"  # no longer path than a socket's may be
+    pid = other.status()["pid"]
+    assert json.loads(installation.command("status", "--json").stdout)["pid"] == pid
+    own = installation.status()["pid"]
+    assert json.loads(installation.command("status", "--json").stdout)["pid"] == own != pid
+    assert f"mux {own} has ended" in installation.command("stop").stdout
+    assert f"mux {pid} has ended" in installation.command("stop").stdout
+    assert "not running" in installation.command("stop").stdout
+
+
 @pytest.mark.slow
 def test_a_mux_that_hangs_is_replaced(installation: Installation) -> None:
     first = installation.status()["pid"]
