@@ -35,6 +35,14 @@ def _background_cpu(row: Row) -> str:
     return f"{row.background_cpu_s:.2f}"
 
 
+def _background_memory(row: Row) -> str:
+    return f"{row.background_rss_mb:.0f}"
+
+
+def _node_memory(row: Row) -> str:
+    return "–" if row.node_rss_mb is None else f"{row.node_rss_mb:.0f}"
+
+
 _LINES: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("mix", "ms a task: command, file, copy, stat, template", _marginal),
     ("mix", "s in that in which modules waited for nothing (see below), not counted", lambda row: f"{row.idle_s:.1f}"),
@@ -47,6 +55,9 @@ _LINES: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
     ("stdout20x5", "MB/s: 20 hosts × 5 MB of stdout", _rate),
     ("stdout20x5", "CPU s of mux or ssh masters in that", _background_cpu),
     ("empty1", "s: a play without tasks", _seconds),
+    ("stdout20x5", "MB of mux or ssh masters: 20 hosts × 5 MB of stdout", _background_memory),
+    ("commands50x10", "MB of mux or ssh masters: 50 hosts × 10 command", _background_memory),
+    ("mix", "MB on the node in the mix, all processes", _node_memory),
 )
 
 
