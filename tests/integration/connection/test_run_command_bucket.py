@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import threading
 import time
@@ -16,6 +18,15 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleError
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command import bucket
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.commands import Commands
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.journal import Journal
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.route import CommandRoute
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.controllers import Controllers
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.examination import output_of
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions, credential_environment
 from tests.integration.controller import mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_run_command, without_bucket
@@ -87,6 +98,34 @@ def changed_on_the_way(lab: Lab, bucket: str, change: Callable[[], Any]) -> Iter
         changing.start()
         yield
         changing.join()
+
+
+@by_run_command
+async def test_an_object_goes_once_no_url_is_valid_while_its_command_still_runs(
+    lab: Lab, refusing: str, route: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mux of this test is in its own process, as URLs live for a quarter of an hour."""
+    s3, node = lab.client("s3"), lab.node("web-1")
+    options = ConnectionOptions(node.node_id, region=node.region, route="run_command", bucket=refusing, bucket_prefix="expiring", delivery_timeout=30)
+    monkeypatch.setattr(bucket, "URL_LIVES", 6 - options.delivery_timeout)
+
+    def objects() -> bool:
+        return bool(s3.list_objects_v2(Bucket=refusing, Prefix="expiring/").get("Contents"))
+
+    log = logging.getLogger("test")
+    identity = Identity(IdentityKey.of(options, credential_environment(lab.env())), {})
+    commands = Commands(identity, log, Journal(str(tmp_path / "mux")), Controllers())
+    run_command = CommandRoute(commands, options, log, b"")
+    await run_command.open(options, "a test")
+    running = asyncio.ensure_future(output_of("test", run_command, options, "cat; sleep 20; echo .", b"input"))
+    try:
+        await asyncio.to_thread(eventually, objects)
+        await asyncio.to_thread(eventually, lambda: not objects())
+        assert not running.done()
+        assert await running == b"input.\n"
+    finally:
+        await run_command.close()
+        await commands.close()
 
 
 # Elsewhere

@@ -60,6 +60,11 @@ class Bucket:
             options.bucket_sse_mode, options.bucket_sse_kms_key_id,
         )  # fmt: skip
 
+    @property
+    def url_lives(self) -> int:
+        """Seconds for which a URL is valid, from now on."""
+        return URL_LIVES + self.delivery
+
     def new_key(self, node_or_all: str, what: str) -> str:
         """A name that cannot be guessed."""
         return "/".join(part for part in (self.prefix, node_or_all, f"{secrets.token_hex(16)}.{what}") if part)
@@ -70,15 +75,14 @@ class Bucket:
 
     async def url_to_get(self, key: str) -> str:
         """By which a node may fetch it, for a short time."""
-        lives = URL_LIVES + self.delivery
-        url: str = await self._do(key, "s3:GetObject", lambda client: client.generate_presigned_url("get_object", {"Bucket": self.name, "Key": key}, lives))
+        parameters = {"Bucket": self.name, "Key": key}
+        url: str = await self._do(key, "s3:GetObject", lambda client: client.generate_presigned_url("get_object", parameters, self.url_lives))
         return url
 
     async def url_to_put(self, key: str) -> tuple[str, dict[str, str]]:
         """By which a node may store it, and the headers that it must send with it."""
-        lives = URL_LIVES + self.delivery
         parameters = {"Bucket": self.name, "Key": key, **self.encryption}
-        url: str = await self._do(key, "s3:PutObject", lambda client: client.generate_presigned_url("put_object", parameters, lives))
+        url: str = await self._do(key, "s3:PutObject", lambda client: client.generate_presigned_url("put_object", parameters, self.url_lives))
         names = {"ServerSideEncryption": "x-amz-server-side-encryption", "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id"}
         return url, {names[name]: value for name, value in self.encryption.items()}
 

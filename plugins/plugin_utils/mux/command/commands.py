@@ -124,8 +124,11 @@ class Commands:
         bucket = await Bucket.of(self.identity, first.options, self._regions)
         nonce = secrets.token_hex(8)
         objects: list[str] = []
+        expiry: asyncio.Task[None] | None = None
         try:
             text, failed = await self._preparation.script(tasks, bucket, nonce, objects)
+            if bucket is not None:
+                expiry = self._tasks.start(self._preparation.clear(bucket, objects, after=bucket.url_lives))
             for task in tasks:
                 if (error := failed.get(task.node_id)) is not None:
                     self._not_prepared(task, error)
@@ -133,8 +136,10 @@ class Commands:
             if tasks:
                 await self._run(tasks, text, bucket, nonce)
         finally:
+            if expiry is not None:
+                expiry.cancel()
             if bucket is not None:
-                await asyncio.gather(*(self._preparation.delete(bucket, key) for key in objects))
+                await self._preparation.clear(bucket, objects)
 
     async def _run(self, tasks: list[CommandTask], text: str, bucket: Bucket | None, nonce: str) -> None:
         by_node = {task.node_id: task for task in tasks}

@@ -96,6 +96,12 @@ class Preparation:
         await bucket.put(key, body)
         return await bucket.url_to_get(key)
 
+    async def clear(self, bucket: Bucket, keys: list[str], *, after: float = 0.0) -> None:
+        """Remove objects that no node needs any more or, after so many seconds, could fetch."""
+        await asyncio.sleep(after)
+        await asyncio.gather(*(self.delete(bucket, key) for key in keys))
+        keys.clear()
+
     async def delete(self, bucket: Bucket, key: str) -> None:
         """Remove an object of ours."""
         try:
