@@ -100,6 +100,12 @@ def test_what_is_of_others_is_not_touched(empty: Deployment) -> None:
             empty.apply(check=True, **other)
 
 
+def test_the_policies_of_other_keys_are_out_of_reach() -> None:
+    """The lab does not look at conditions."""
+    (statement,) = (each for each in policy(STEPS[0])["Statement"] if "kms:PutKeyPolicy" in each["Action"])
+    assert statement["Action"] == "kms:PutKeyPolicy" and statement["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{NAME}"}}
+
+
 @pytest.mark.parametrize("action", sorted(actions(policy(STEPS[0])) | actions(policy(STEPS[1]))))
 @pytest.mark.slow
 def test_without_an_action_the_role_fails_and_names_it(empty: Deployment, action: str) -> None:

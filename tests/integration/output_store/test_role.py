@@ -8,6 +8,7 @@ The tests of this file go on from one another, in their order.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -165,6 +166,18 @@ def test_what_was_changed_by_hand_is_put_right(deployment: Deployment) -> None:
     assert set(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values()) == {True}
     rule = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"].startswith(f"arn:aws:kms:{HOME}:{HUB}:key/")
+
+
+def test_the_function_uses_no_key_but_that_of_the_store(deployment: Deployment) -> None:
+    def uses_key() -> list[tuple[str, dict[str, Any] | None]]:
+        found = deployment.lab.client("iam").get_role_policy(RoleName=f"{NAME}-function", PolicyName="fleet.ssm")["PolicyDocument"]
+        return [(each["Resource"], each.get("Condition")) for each in found["Statement"] if "kms:Decrypt" in each["Action"]]
+
+    deployment.apply(output_store_encryption="kms")
+    assert uses_key() == [(f"arn:aws:kms:{HOME}:{HUB}:key/*", {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{NAME}"}})]
+    key = f"arn:aws:kms:{HOME}:{HUB}:key/1"
+    deployment.apply(output_store_encryption="kms", output_store_key_arn=key)
+    assert uses_key() == [(key, None)]
 
 
 def test_nodes_of_other_accounts_need_the_key_by_their_own_policies(deployment: Deployment) -> None:
