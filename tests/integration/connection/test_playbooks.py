@@ -55,6 +55,17 @@ def test_modules_of_every_day(controller: Controller) -> None:
     assert (controller.folder / "fetched").read_text() == "Hello web-1\nmore\n"
 
 
+def test_a_temporary_directory_that_stays_is_warned_of(lab: Lab, controller: Controller) -> None:
+    """A script with become leaves there what its user may not remove. No task waits for its removal: the next one's tells it."""
+    (controller.folder / "leave.sh").write_text('#!/bin/sh\nmkdir "${0%/*}/of-root"\ntouch "${0%/*}/of-root/file"\n')
+    copy = {"ansible.builtin.copy": {"content": "", "dest": "/tmp/any", "mode": "0644"}}
+    run = controller.tasks(copy, {"name": "leave", "ansible.builtin.script": "leave.sh", "become": True}, copy, copy).check()
+    (warning,) = [warning for _name, _host, result in run.tasks() for warning in result.get("warnings", ())]
+    (path,) = re.findall(r"Error deleting remote temporary files .* a task before has left (\S+)/: the command ended with 1", warning)
+    node = lab.node("web-1")
+    assert node.run(f"find {path} -type f; rm -r {path}").stdout == f"{path}/of-root/file\n"
+
+
 @by_both_later
 def test_check_and_diff(controller: Controller) -> None:
     task = {"name": "copy", "ansible.builtin.copy": {"content": "new\n", "dest": "/tmp/checked", "mode": "0644"}, "diff": True}
