@@ -92,6 +92,7 @@ class Existing:
     default: Content
     tags: Mapping[str, str] = field(default_factory=dict)
     shared_with: tuple[str, ...] = ()
+    other_version: str | None = None  #: one beside these that has the wanted content, where that matters
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ def plan_present(wanted: Wanted, existing: Existing | None) -> Plan:
     plan = Plan()
     version: str | None = existing.latest_version
     if wanted.content is not None and not wanted.content.means(existing.latest):
-        if wanted.content.means(existing.default) and wanted.default_version == LATEST:
-            version = existing.default_version  # it is in force already, beside a newer version that is not
-        else:
+        # It may be in force already, beside a newer version that is not.
+        version = existing.default_version if wanted.content.means(existing.default) else existing.other_version
+        if version is None:
             plan, version = replace(plan, add_version=True), LATEST
     if wanted.default_version == LATEST:
         if wanted.content is not None and version != existing.default_version:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -62,14 +61,19 @@ class DocumentState:
             if error_code(error) == "InvalidDocument":
                 return None
             raise
-        latest = self._content(LATEST)
+        latest, content = self._content(LATEST), self.wanted.content
         default_version, latest_version = str(found["DefaultVersion"]), str(found.get("LatestVersion", found["DocumentVersion"]))
+        default = latest if default_version == latest_version or content is None else self._content(default_version)
+        other = None
+        if content is not None and self.wanted.default_version != LATEST and not content.means(latest) and not content.means(default):
+            other = self._version_of(content)
         return Existing(
             type=found["DocumentType"],
             default_version=default_version,
             latest_version=latest_version,
             latest=latest,
-            default=latest if default_version == latest_version or self.wanted.content is None else self._content(default_version),
+            default=default,
+            other_version=other,
             tags=self._tags() if self.wanted.tags is not None else {},
             shared_with=self._shared_with() if absent or self.wanted.shared_with is not None else (),
         )
@@ -125,7 +129,7 @@ class DocumentState:
         except CollectError as error:
             if error_code(error) != "DuplicateDocumentContent":
                 raise
-            older = next((version for version in self._versions() if self._content(version).means(content)), None)
+            older = self._version_of(content)
             if older is None:
                 raise
             return older
@@ -147,10 +151,10 @@ class DocumentState:
         except CollectError as error:
             raise self._named(error) from error.cause
 
-    def _versions(self) -> Iterator[str]:
-        """Newest first."""
+    def _version_of(self, content: Content) -> str | None:
+        """The newest version that has this content."""
         found = [str(entry["DocumentVersion"]) for entry in self.place.pages("ListDocumentVersions", "DocumentVersions", Name=self.wanted.name)]
-        yield from sorted(found, key=int, reverse=True)
+        return next((version for version in sorted(found, key=int, reverse=True) if self._content(version).means(content)), None)
 
     def _content(self, version: str) -> Content:
         number = "$LATEST" if version == LATEST else version

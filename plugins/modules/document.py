@@ -89,7 +89,8 @@ options:
 notes:
   - Parameters of a document look like templates of Ansible. Mark such text with C(!unsafe), or read the content from a file.
   - Needs C(ssm:DescribeDocument), C(ssm:GetDocument), C(ssm:DescribeDocumentPermission) and C(ssm:ListTagsForResource) to look (the last two only
-    with O(shared_with), O(tags) or O(state=absent)), and for changes C(ssm:CreateDocument), C(ssm:UpdateDocument), C(ssm:UpdateDocumentDefaultVersion),
+    with O(shared_with), O(tags) or O(state=absent)), C(ssm:ListDocumentVersions) to find an older version that has O(content), and for changes
+    C(ssm:CreateDocument), C(ssm:UpdateDocument), C(ssm:UpdateDocumentDefaultVersion),
     C(ssm:ModifyDocumentPermission), C(ssm:AddTagsToResource), C(ssm:RemoveTagsFromResource) and C(ssm:DeleteDocument).
 seealso:
   - plugin: fleet.ssm.ssm

@@ -79,6 +79,9 @@ def test_versions_of_a_session_document(local: Local) -> None:
     back = local("document", "--diff", **options, content=session("one"))
     assert back["changed"] and back["documents"][0]["default_version"] == "1" == default(), "AWS takes no content twice: the older version becomes the default"
     assert not local("document", **options, content=session("one"))["changed"]
+    assert not local("document", **options, content=session("two"), default_version="keep")["changed"]
+    assert not local("document", "--check", **options, content=session("two"), default_version="keep")["changed"]
+    assert default() == "1"
     assert local("document", **options, default_version="3", tags={"Team": "platform"})["documents"][0]["tags"] == {"Team": "platform"}
     assert default() == "3"
     assert not local("document", **options, default_version="3", tags={"Team": "platform"})["changed"]
