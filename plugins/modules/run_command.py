@@ -193,7 +193,8 @@ options:
   results_path:
     description:
       - A file on the machine that runs the module, to which each node's result is written as a line of JSON as soon as it is there; compressed if the
-        name ends with V(.gz). RV(nodes) then has failures only.
+        name ends with V(.gz). A new one can be read by its owner alone, since it holds outputs. RV(nodes) then has failures only, with up to 2,500
+        characters of each stream.
       - For large fleets, whose results would not fit into memory or a result of Ansible.
     type: path
   max_results:
@@ -574,14 +575,19 @@ def start(task: Task) -> NoReturn:
         if not os.access(folder, os.W_OK):
             raise OptionError(f"'{name}': the folder {folder} does not exist, or cannot be written to.")
     task.open()
-    try:
-        placed, lost = assign(targets, task.callers) if targets.named else ([], [])
-    except CollectError as error:
-        task.errors.append(error)
-        task.exit(f"{error} Nothing was sent.", nodes=[], summary=summary({}), changed=False)
-    where = {"account_id": None, "account_name": None, "region": None}
-    text = "it is in none of the accounts and regions that were asked, or Systems Manager does not know it there: check the id, 'accounts' and 'regions'"
-    nowhere = [refused_record(node.node_id, {**where, "account_id": node.account_id, "region": node.region}, "undeliverable", text) for node in lost]
+    assigned = assign(targets, task.callers)
+    placed = assigned.nodes
+    task.errors += assigned.errors
+    status, text = "undeliverable", "it is in none of the accounts and regions that were asked, or Systems Manager does not know it there"
+    if assigned.errors:
+        status, text = "not_sent", f"it was not found, and may be where it could not be looked for: {' '.join(told(assigned.errors))}"
+    nowhere = [
+        refused_record(
+            node.node_id, {"account_id": node.account_id, "account_name": None, "region": node.region}, status,
+            f"{text}. Check the id, 'accounts' and 'regions'",
+        )
+        for node in assigned.lost
+    ]  # fmt: skip
     if task.module.check_mode:
         check(task, request, targets, placed, nowhere)
 

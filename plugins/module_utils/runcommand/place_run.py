@@ -38,6 +38,8 @@ _SHORTEST, _LONGEST, _PART = 1.0, 30.0, 0.15
 _LOOKS = (0.5, 2.0, 5.0, 10.0, 15.0)
 #: Seconds by which the clocks of controller and service may differ.
 _SKEW = 300.0
+#: Looks in a row that show nothing new of a command that has ended, until nodes that are not listed are given up: 40 s at least.
+_EQUAL_LOOKS = 20
 #: Commands up to which each is looked at by its id, which no other people's commands lengthen.
 _BY_ID = 2
 
@@ -57,7 +59,14 @@ class Command:
     errors: int = 0  #: of the failed, those that count against max_errors
     complete: bool = False  #: by its counters
     collected: bool = False
+    ended: bool = False  #: by its counters, once and for all
+    equal: int = 0  #: looks in a row at its results that showed nothing new; since it has ended, if it has
     seen: dict[str, str] = field(default_factory=dict)  #: the status of nodes whose result was taken, while not all are
+
+    @property
+    def unheard(self) -> list[str]:
+        """Its nodes without a result, if it names them."""
+        return [node_id for node_id in self.ids if node_id not in self.seen]
 
 
 @dataclass(frozen=True)
@@ -317,7 +326,7 @@ class PlaceRun:
         since_sent = time.monotonic() - self._sent_at
         self.caller.wait(min(max(_SHORTEST, since_sent * _PART), _LONGEST))
         open_ones = [command for command in self.commands if not command.collected]
-        if len(open_ones) == 1 and 0 < open_ones[0].total <= _PAGE:
+        if len(open_ones) == 1 and 0 < open_ones[0].total <= _PAGE and open_ones[0].equal < _EQUAL_LOOKS:
             self._collect(open_ones[0])
         elif len(open_ones) <= _BY_ID:
             for command in open_ones:
@@ -340,6 +349,8 @@ class PlaceRun:
         command.errors = max(command.errors, int(entry.get("ErrorCount") or 0))
         command.failed = max(command.failed, command.errors + int(entry.get("DeliveryTimedOutCount") or 0))
         command.complete = is_command_final(snake(entry.get("StatusDetails") or entry["Status"]))
+        if command.complete and not command.ended:
+            command.ended, command.equal = True, 0
 
     # -- collecting
 
@@ -348,7 +359,7 @@ class PlaceRun:
 
         :param unfinished: take the others as well, as they are now, since nobody will look again.
         """
-        waiting = 0
+        waiting, before = 0, len(command.seen)
         for page in self.caller.pages("ListCommandInvocations", "CommandInvocations", CommandId=command.command_id, Details=True, MaxResults=_PAGE):
             for entry in page:
                 node_id = entry["InstanceId"]
@@ -361,12 +372,28 @@ class PlaceRun:
         command.failed = max(command.failed, sum(status != "success" for status in command.seen.values()))
         command.errors = max(command.errors, sum(map(is_error, command.seen.values())))
         command.done = max(command.done, len(command.seen))
-        # The listing lags behind the counters.
         if not waiting and len(command.seen) >= command.total:
             command.collected = command.complete = True
             command.seen = {}
-        elif command.complete:
-            command.complete = False
+            return
+        # The listing lags behind the counters.
+        command.complete = False
+        command.equal = command.equal + 1 if len(command.seen) == before else 0
+        if command.ended and command.equal > _EQUAL_LOOKS:
+            self._collect(command, unfinished=True)
+            self._give_up(command)
+
+    def _give_up(self, command: Command) -> None:
+        """Nobody looks for results of a command again: those that are not listed cannot be known."""
+        if command.collected:
+            return
+        command.collected = command.complete = True
+        text = f"what became of it cannot be known, since it is not listed among the results of command {command.command_id}"
+        remedy = "Look later with run_command_info"
+        self._record(command.unheard, "unknown", f"{text}. {remedy}", command.attempt, command.command_id)
+        if not command.ids:
+            missing = f"{command.total - len(command.seen)} of {command.total} nodes are not listed among the results of command {command.command_id}."
+            self.error = CollectError(self.place.account, self.place.region, "ssm:ListCommandInvocations", missing, f"{remedy}.")
 
     def _take(self, record: Record, entry: dict[str, Any]) -> None:
         node_id, status = record["instance_id"], record["status"]
@@ -388,6 +415,7 @@ class PlaceRun:
             for command in self.commands:
                 if not command.collected:
                     self._collect(command, unfinished=True)
+                    self._give_up(command)
         except CollectError as error:
             self._fail(error)
             return
@@ -407,7 +435,7 @@ class PlaceRun:
         text = f"what became of it cannot be known: {error} It goes on. A task with {self._name} takes it over."
         for command in self.commands if self._options.wait else ():
             if not command.collected:
-                self._record([node_id for node_id in command.ids if node_id not in command.seen], "unknown", text, command.attempt, command.command_id)
+                self._record(command.unheard, "unknown", text, command.attempt, command.command_id)
         self._give_up_retries()
 
     def _record(self, ids: Iterable[str], status: str, message: str, attempt: int, command_id: str | None = None) -> None:

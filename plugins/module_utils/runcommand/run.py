@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
+from ..problems import CollectError
 from .caller import Caller
 from .place_run import PlaceRun
 from .progress import Counts
 from .resolve import registered
 from .targets import Named, Targets
 
+T = TypeVar("T")
 #: Seconds between looks at the counters of all places, which cost no call.
 _TICK = 1.0
 
@@ -67,34 +71,53 @@ class Run:
             self._crashes.append(error)
 
 
-def assign(targets: Targets, callers: Sequence[Caller]) -> tuple[list[list[str]], list[Named]]:
-    """The named nodes of each caller's place, in their order, and those that are in none.
+@dataclass(frozen=True)
+class Assigned:
+    """Which of the named nodes are where."""
 
-    A node whose place is not given is looked for in all places, unless there is only one.
+    nodes: list[list[str]]  #: of each caller's place, in their order
+    lost: list[Named]  #: in no place that could be asked
+    errors: list[CollectError]  #: why a place could not be asked, where lost ones may be
 
-    :raises CollectError: if an account's number, or its nodes, cannot be had.
-    """
-    found: list[list[str]] = [[] for _caller in callers]
-    rest: list[Named] = []
+
+def assign(targets: Targets, callers: Sequence[Caller]) -> Assigned:
+    """A node whose place is not given is looked for in all places, unless there is only one."""
+    found: list[dict[str, None]] = [{} for _caller in callers]  # a node may be named twice, with its place and without
+    lost: list[Named] = []
     unplaced: list[str] = []
+    errors: list[CollectError] = []
+
+    def ask(question: Callable[[Caller], T], numbers: Iterable[int]) -> dict[int, T]:
+        """The answers of those that do not refuse."""
+        answers = {}
+        for number in numbers:
+            try:
+                answers[number] = question(callers[number])
+            except CollectError as error:
+                errors.append(error)
+        return answers
+
+    everywhere = range(len(callers))
     by_account = any(node.account_id for node in targets.named)
+    accounts: Mapping[int, str | None] = ask(lambda caller: caller.place.account_id, everywhere) if by_account else dict.fromkeys(everywhere)
     for node in targets.named:
         here = [
             number
-            for number, caller in enumerate(callers)
-            if node.region in (None, caller.place.region) and (not by_account or node.account_id in (None, caller.place.account_id))
+            for number, account_id in accounts.items()
+            if node.region in (None, callers[number].place.region) and (not by_account or node.account_id in (None, account_id))
         ]
         if len(here) == 1:
-            found[here[0]].append(node.node_id)
+            found[here[0]][node.node_id] = None
         elif not here:
-            rest.append(node)
+            lost.append(node)
         else:
             unplaced.append(node.node_id)
     if unplaced:
-        places = {node_id: number for number, caller in enumerate(callers) for node_id in registered(caller, unplaced)}
+        known = ask(lambda caller: registered(caller, unplaced), accounts)
+        places = {node_id: number for number, ids in known.items() for node_id in ids}
         for node_id in unplaced:
             if node_id in places:
-                found[places[node_id]].append(node_id)
+                found[places[node_id]][node_id] = None
             else:
-                rest.append(Named(node_id))
-    return found, rest
+                lost.append(Named(node_id))
+    return Assigned([list(ids) for ids in found], lost, errors)

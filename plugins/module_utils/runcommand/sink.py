@@ -11,13 +11,14 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
-from .record import Record
+from .record import BRIEF, Record
 
 
 class Sink:
     """Takes each node's result once, from any thread. Memory is bounded by `keep`, however many nodes there are.
 
-    :param path: a file for all results; gzip if it ends with ``.gz``. Failures alone are kept then.
+    :param path: a file for all results; gzip if it ends with ``.gz``. It is its owner's alone if it is new, since it holds outputs. Failures alone
+        are kept then, with the beginning of their outputs.
     :param keep: the most results that are kept in memory.
     """
 
@@ -31,6 +32,7 @@ class Sink:
         self._file: IO[str] | None = None
         self._path = path
         if path:
+            Path(path).touch(0o600)
             packed = path.endswith(".gz")
             # It is closed by `close`.
             self._file = gzip.open(path, "wt", 5, "utf-8") if packed else Path(path).open("w", encoding="utf-8")  # noqa: SIM115
@@ -41,6 +43,7 @@ class Sink:
             self.counts[record["status"]] += 1
             if self._file is not None:
                 self._file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+                record = _brief(record)
             failed = record["status"] != "success"
             if len(self._failed) < self._keep and failed:
                 self._failed.append(record)
@@ -68,3 +71,9 @@ class Sink:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def _brief(record: Record) -> Record:
+    """With as much of outputs as the listing has."""
+    long = {name: record[name][:BRIEF] for name in ("stdout", "stderr") if len(record.get(name) or "") > BRIEF}
+    return {**record, **long, "output_truncated": True} if long else record

@@ -27,9 +27,11 @@ class Service:
     """Answers in time: `speed` more nodes of a command have ended at each look at it.
 
     :param status: of a node that has ended, by its id.
+    :param tagged: the nodes that targets mean.
     """
 
-    def __init__(self, status: Callable[[str], str] = lambda _node: "Success", *, speed: int = 50) -> None:
+    def __init__(self, status: Callable[[str], str] = lambda _node: "Success", *, speed: int = 50, tagged: Sequence[str] = ()) -> None:
+        self.tagged = list(tagged)
         self.sent: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self.open_nodes: list[int] = []  #: nodes of open commands, as each was sent
@@ -42,7 +44,7 @@ class Service:
         command_id = f"command-{len(self.sent)}"
         self._ended[command_id] = 0
         limit = int(parameters["MaxConcurrency"].rstrip("%"))
-        self.open_nodes.append(sum(min(limit, len(one["InstanceIds"])) for number, one in enumerate(self.sent, 1) if not self._is_over(f"command-{number}")))
+        self.open_nodes.append(sum(min(limit, len(self._nodes(one))) for one in self._ended if not self._is_over(one)))
         return {"Command": self.entry(command_id)}
 
     def refuse(self, parameters: dict[str, Any]) -> None:
@@ -75,7 +77,7 @@ class Service:
         return {"CommandId": command_id, "RequestedDateTime": 1.0, "Status": status, **shown, **counts}
 
     def _nodes(self, command_id: str) -> list[str]:
-        found: list[str] = self.sent[int(command_id.rpartition("-")[2]) - 1]["InstanceIds"]
+        found: list[str] = self.sent[int(command_id.rpartition("-")[2]) - 1].get("InstanceIds", self.tagged)
         return found
 
     def _is_over(self, command_id: str) -> bool:

@@ -237,6 +237,19 @@ def test_a_sink_keeps_failures_rather_than_successes_and_a_file_has_all(tmp_path
         assert [json.loads(text) for text in file] == records
 
 
+def test_a_new_file_of_results_is_its_owners_alone_and_memory_has_the_beginning_of_outputs(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = Sink(str(path))
+    sink.add({"instance_id": "1", "status": "failed", **PLACE, "stdout": "x" * 9000, "stderr": "short", "output_truncated": False})
+    sink.add({"instance_id": "2", "status": "failed", **PLACE, "stdout": "short", "stderr": "", "output_truncated": False})
+    sink.close()
+    assert path.stat().st_mode & 0o777 == 0o600 and [len(json.loads(line)["stdout"]) for line in path.read_text().splitlines()] == [9000, 5]
+    assert [(len(record["stdout"]), record["stderr"], record["output_truncated"]) for record in sink.kept()] == [(BRIEF, "short", True), (5, "", False)]
+    path.chmod(0o640)
+    Sink(str(path)).close()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 # -- verdict
 
 

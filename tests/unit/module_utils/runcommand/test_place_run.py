@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.place_run import Options, PlaceRun
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.request import Request
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.run import assign
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.sink import Sink
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.targets import Named, Targets
 from tests.unit.module_utils.runcommand.service import Service, caller, every, nodes, refusal
@@ -56,3 +57,68 @@ def test_what_nobody_waits_for_is_sent_at_once() -> None:
     service = OfTwoPlatforms()
     part, sink = run(service, nodes(40), Options(wait=False), max_concurrency="10")
     assert sum(command.total for command in part.commands) == 30 and sink.counts == {"invalid_platform": 10}
+
+
+class Forgetful(Service):
+    """The first node of a command is never listed, and the last one never ends."""
+
+    def listed(self, invocations: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        return [*invocations[1:-1], {**invocations[-1], "Status": "InProgress", "StatusDetails": "InProgress"}]
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_nodes_that_are_never_listed_are_unknown_in_the_end(count: int) -> None:
+    _part, sink = run(Forgetful(), nodes(count))
+    commands = 1 if count < 50 else 2
+    assert sink.counts == {"unknown": commands, "in_progress": commands, "success": count - 2 * commands}
+    (node, *_others) = (record for record in sink.kept() if record["status"] == "unknown")
+    assert "it is not listed among the results of command command-1" in node["msg"] and node["command_id"] == "command-1"
+
+
+def test_of_a_tag_those_that_are_never_listed_are_an_error() -> None:
+    sink = Sink(keep=1000)
+    service = Forgetful(tagged=nodes(5))
+    part = PlaceRun(caller(service), Request("run", "AWS-RunShellScript"), Targets((), (("tag:Role", ("web",)),)), None, Options(), sink)
+    part.run()
+    assert sink.counts == {"success": 3, "in_progress": 1} and part.error is not None and part.error.text.startswith("1 of 5 nodes are not listed")
+
+
+def test_one_that_is_listed_late_is_no_matter() -> None:
+    class Late(Service):
+        def listed(self, invocations: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+            return invocations if self.calls.count("ListCommandInvocations") > 15 else invocations[1:]
+
+    _part, sink = run(Late(), nodes(5))
+    assert sink.counts == {"success": 5}
+
+
+# -- which nodes are where
+
+
+class Registry:
+    """Knows some nodes; None: refuses."""
+
+    def __init__(self, known: Sequence[str] | None) -> None:
+        self._known = known
+
+    def describe_instance_information(self, **_parameters: Any) -> dict[str, Any]:
+        if self._known is None:
+            raise refusal("DescribeInstanceInformation", "AccessDeniedException")
+        return {"InstanceInformationList": [{"InstanceId": node} for node in self._known]}
+
+
+def test_a_place_that_refuses_costs_no_other_ones_nodes() -> None:
+    one, two, three = nodes(3)
+    callers = [caller(Registry([one]), "eu-central-1"), caller(Registry(None), "us-east-1"), caller(Registry([two]), "us-west-2")]
+    found = assign(Targets((Named(one), Named(two), Named(three))), callers)
+    assert found.nodes == [[one], [], [two]] and found.lost == [Named(three)]
+    (error,) = found.errors
+    assert error.region == "us-east-1" and error.action == "ssm:DescribeInstanceInformation"
+
+
+def test_a_node_that_is_named_twice_is_one() -> None:
+    one, two = nodes(2)
+    callers = [caller(Registry([one, two]), "eu-central-1"), caller(Registry([]), "us-east-1")]
+    named = (Named(one), Named(two, region="eu-central-1"), Named(one, region="eu-central-1"), Named(two))
+    assert [sorted(ids) for ids in assign(Targets(named), callers).nodes] == [[one, two], []]
+    assert assign(Targets(named), callers[:1]).nodes == [[one, two]]
