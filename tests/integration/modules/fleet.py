@@ -34,6 +34,7 @@ def definitions() -> list[dict[str, Any]]:
         *simulated(2, "slow", options={"seconds": 20}),
         *simulated(3, "steady", account=OTHER, options={"seconds": 3}),
         *simulated(1, "silent", options={"silent": 1.0}),
+        *simulated(2, "pane", platform_type="Windows"),
         *simulated(4, "wordy", options={"stdout": "x" * 3000, "seconds": 1}),
     ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,58 @@ def test_an_account_that_refuses_takes_no_other_one_with_it(local: Local) -> Non
     by_tag = local.fail("run_command", **ECHO, **BOTH, tags={"Role": "app"})
     assert by_tag["summary"]["succeeded"] == 3 and any("account two" in error and "ssm:SendCommand" in error for error in by_tag["errors"])
     assert local("run_command", **ECHO, **BOTH, tags={"Role": "app"}, success="any")["summary"]["succeeded"] == 3
+
+
+@pytest.mark.slow
+def test_an_account_that_cannot_be_searched_costs_its_own_nodes_alone(local: Local) -> None:
+    local.lab.deny("ssm:DescribeInstanceInformation", principal="FleetOperator")
+    there = {node.node_id for node in local.lab.nodes() if node.name.startswith("app-") and node.account == OTHER}
+    result = local.fail("run_command", **ECHO, **BOTH, instance_ids=ids(local.lab, "app"))
+    assert result["summary"]["by_status"] == {"not_sent": 2, "success": 3}
+    refused = [node for node in result["nodes"] if node["status"] == "not_sent"]
+    assert {node["instance_id"] for node in refused} == there and all("ssm:DescribeInstanceInformation is not allowed for" in node["msg"] for node in refused)
+    assert "Allow the action ssm:DescribeInstanceInformation" in result["msg"] and len(result["errors"]) == 1
+
+
+def test_nodes_for_which_the_document_is_not(local: Local) -> None:
+    nodes = [*ids(local.lab, "pane"), *ids(local.lab, "app")[:3]]
+    for target in ({"instance_ids": nodes}, {"tags": {"Role": ["app", "pane"]}}):
+        result = local.fail("run_command", **ECHO, region=REGION, **target)
+        assert result["summary"]["by_status"] == {"invalid_platform": 2, "success": 3}
+        assert {node["instance_id"] for node in result["nodes"] if node["status"] == "invalid_platform"} == set(nodes[:2])
+    windows = local("run_command", **ECHO, region=REGION, instance_ids=nodes[:2], platform="windows")
+    assert windows["summary"]["succeeded"] == 2
+
+
+def test_a_version_of_a_document(local: Local) -> None:
+    ssm = local.lab.client("ssm", region=REGION)
+    content = {"schemaVersion": "2.2", "mainSteps": [{"action": "aws:runShellScript", "name": "step", "inputs": {"runCommand": ["id"]}}]}
+    ssm.create_document(Name="Fleet-Versions", DocumentType="Command", Content=json.dumps({**content, "description": "one"}))
+    ssm.update_document(Name="Fleet-Versions", DocumentVersion="$LATEST", Content=json.dumps({**content, "description": "two"}))
+    options = {"region": REGION, "document": "Fleet-Versions", "tags": {"Role": "app"}}
+    for given, sent in ((None, "$DEFAULT"), ("2", "2"), ("$LATEST", "$LATEST")):
+        result = local("run_command", **options, **({"document_version": given} if given else {}))
+        (command,) = local("run_command_info", region=REGION, run_id=result["run_id"], results=False)["commands"]
+        assert (command["document"], command["document_version"]) == ("Fleet-Versions", sent)
+    assert "InvalidDocumentVersion" in local.fail("run_command", **options, document_version="9")["msg"]
+
+
+def test_commands_are_found_by_time_and_no_more_than_asked_for(local: Local) -> None:
+    sent = [local("run_command", **ECHO, region=REGION, tags={"Role": "app"})["commands"][0]["command_id"] for _turn in range(3)]
+    listed = {entry["CommandId"]: entry["RequestedDateTime"] for entry in local.lab.client("ssm", region=REGION).list_commands()["Commands"]}
+    first, second, third = (listed[command].replace(microsecond=0) for command in sent)
+
+    def found(**question: Any) -> list[str]:
+        """Which of the three, in their order; others of the lab may be as young."""
+        entries = local("run_command_info", region=REGION, **question)["commands"]
+        return [entry["command_id"] for entry in entries if entry["command_id"] in sent]
+
+    assert found(since=first.isoformat()) == sent[::-1]
+    elsewhere = timezone(timedelta(hours=2))
+    assert found(since=second.astimezone(elsewhere).isoformat()) == [sent[2], sent[1]]
+    assert found(since=first.isoformat(), before=third.isoformat()) == [sent[1], sent[0]]
+    assert found(max_commands=2) == [sent[2], sent[1]] and found(max_commands=1, before=third.isoformat()) == [sent[1]]
+    assert "'before' must be a time in ISO 8601" in local.fail("run_command_info", region=REGION, before="yesterday")["msg"]
 
 
 def test_a_run_is_taken_over_by_its_name(local: Local) -> None:

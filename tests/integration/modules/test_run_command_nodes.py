@@ -68,6 +68,13 @@ def test_outputs_in_full_by_the_api_and_by_s3(local: Local, web: dict[str, Any],
     assert by_api["output_truncated"] and 23_900 <= len(by_api["stdout"]) <= 24_000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "shown", "truncated"), [(23_999, 23_999, False), (24_000, 24_000, True), (24_001, 24_000, True)])
+def test_an_output_about_as_long_as_the_api_has_it(local: Local, web: dict[str, Any], size: int, shown: int, truncated: bool) -> None:
+    (node,) = local("run_command", **web, commands=[f"head -c {size} /dev/zero | tr '\\0' x"], output="full")["nodes"]
+    assert (len(node["stdout"]), node["output_truncated"]) == (shown, truncated) and node["stdout"].startswith("x" * 23_900) and node["stderr"] == ""
+
+
 def test_cancelled_in_mid_run_and_found_later(local: Local, web: dict[str, Any], tmp_path: Path) -> None:
     started = local("run_command", **web, commands=["sleep 60"], wait=False, run_id="to-be-cancelled", comment="a long one")
     place = {"region": web["region"]}
