@@ -23,6 +23,36 @@ def value(name: str, **given: Any) -> Any:
     return templar.template(known[1][name])
 
 
+@pytest.mark.parametrize(
+    ("region", "place"),
+    [
+        ("eu-central-1", "https://amazon-ssm-eu-central-1.s3.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "https://amazon-ssm-cn-north-1.s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_installers_come_from_the_regions_bucket_or_a_mirror(region: str, place: str) -> None:
+    assert value("__agent_windows_source", agent_region=region) == place
+    assert value("__agent_windows_source", agent_region=region, agent_mirror="https://mirror.example/ssm/") == "https://mirror.example/ssm"
+
+
+@pytest.mark.parametrize(
+    ("connection", "over_it"), [("amazon.aws.aws_ssm", True), ("community.aws.aws_ssm", True), ("aws_ssm", True), ("winrm", False), ("ssh", False)]
+)
+def test_whether_the_agent_carries_the_tasks(connection: str, over_it: bool) -> None:
+    there = {"ansible_connection": connection, "__agent_node": {"installed": "3.1.0.0"}}
+    assert value("__agent_windows_over_agent", **there) is value("__agent_windows_by_itself", **there) is over_it
+    assert value("__agent_windows_by_itself", **{**there, "__agent_node": {"installed": ""}}) is False
+
+
+@pytest.mark.parametrize(
+    ("installed", "version", "installs"),
+    [("", "latest", True), ("3.1.0.0", "latest", True), ("3.2.0.0", "latest", False), ("3.10.0.0", "latest", False), ("3.10.0.0", "3.2.0.0", True)],
+)
+def test_whether_there_is_to_be_another_agent(installed: str, version: str, installs: bool) -> None:
+    there = {"__agent_node": {"installed": installed}, "agent_version": version, "__agent_windows_wanted": "3.2.0.0"}
+    assert value("__agent_windows_installs", **there) is installs
+
+
 OURS = ["http_proxy=http://proxy:3128", "https_proxy=http://proxy:3128", "no_proxy=169.254.169.254", "fleet_ssm_proxy=true"]
 THEIRS = ["AWS_CA=x", "HTTPS_PROXY=http://theirs:8080"]
 
@@ -45,3 +75,10 @@ def test_a_proxy_that_others_gave_the_service_stays(there: dict[str, Any], proxy
     assert value("__agent_windows_configures_proxy", **given) is (written is not None)
     if written is not None:
         assert value("__agent_windows_others", **given) + value("__agent_windows_proxy", **given) == written
+
+
+def test_who_asks_the_account_of_a_node() -> None:
+    role = "arn:aws:iam::111111111111:role/Fleet"
+    assert {name for name, given in value("__agent_account")[0].items() if given} == {"name"}
+    (found,) = value("__agent_account", ansible_aws_ssm_profile="edge", ansible_ssm_role_arn=role, ansible_ssm_external_id="x")
+    assert {name: given for name, given in found.items() if given} == {"name": "win-1", "profile": "edge", "role_arn": role, "external_id": "x"}
