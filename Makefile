@@ -103,8 +103,8 @@ lint: ruff mypy docs ansible-lint ## the checks that run nothing
 bench: $(TESTED) ## measure against ssh, mitogen and local (BENCH=quick for a short one)
 	@python -m tests.bench $(BENCH)
 
-# Some cases measure time, and may miss it where every core is busy with others. What fails is named, and must pass alone.
-ALONE := pytest -q --last-failed --last-failed-no-failures none
+# Some cases measure time, and may miss it where every core is busy with others. What fails is shown, named once more, and must pass alone.
+ALONE := pytest -v --last-failed --last-failed-no-failures none
 
 unit: $(TESTED) ## tests without a lab
 	@$(PYTEST) $(SOON) tests/unit --junit-xml=$(RESULTS)/unit.xml || { echo 'Once more, alone:'; $(ALONE) $(SOON) tests/unit; }
