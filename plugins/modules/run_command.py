@@ -108,7 +108,7 @@ options:
       - Nodes on which the command may fail in each account and region before it is sent to no further ones, as a number or in percent.
         Nodes to which it was not delivered do not count.
       - Of more than 50 nodes by id a percentage is kept for each 50 of them, too, which a command takes at most. With a number, one command follows the
-        other, since each is told how many errors the earlier ones have left.
+        other, since each is told how many errors the earlier ones have left; so at most 50 nodes run at once.
     type: str
     default: 100%
   comment:

@@ -25,7 +25,7 @@ from .mark import Mark, digest
 from .outputs import Outputs
 from .progress import Counts
 from .record import Record, invocation_record, refused_record
-from .request import NODES_A_COMMAND, Request, Window, allowed_errors
+from .request import NODES_A_COMMAND, Request, Window, share
 from .resolve import registered, resolve
 from .sink import Sink
 from .status import is_command_final, is_error, is_final, may_retry, snake
@@ -173,7 +173,7 @@ class PlaceRun:
 
     def _may_send(self) -> bool:
         limit = self._request.max_errors
-        if self._nodes and self._errors > allowed_errors(limit, self._nodes):
+        if self._nodes and self._errors > share(limit, self._nodes):
             while self._queue:
                 attempt, ids = self._queue.popleft()
                 self._refuse(ids or (), "terminated", f"not sent, since more than max_errors={limit} nodes of this place had failed", attempt)

@@ -76,9 +76,12 @@ class Window:
 
     @classmethod
     def of(cls, max_concurrency: str, max_errors: str, nodes: int) -> Window:
-        """:param nodes: how many there are by id. A percentage is the same of each command as of all, and a number that is not less than all no limit."""
-        at_once, errors = (None if text.endswith("%") or int(text) >= nodes else int(text) for text in (max_concurrency, max_errors))
-        return cls(max_concurrency if at_once is None else str(min(at_once, NODES_A_COMMAND)), at_once, errors is not None)
+        """:param nodes: how many there are by id. A number that is not less is no limit, and of commands at once a percentage is the same as of all."""
+        serial = not max_errors.endswith("%") and int(max_errors) < nodes
+        at_once = max(1, share(max_concurrency, nodes))
+        if at_once >= nodes or (max_concurrency.endswith("%") and not serial):
+            return cls(max_concurrency, None, serial)
+        return cls(str(min(at_once, NODES_A_COMMAND)), at_once, serial)
 
     def admits(self, nodes: int, beside: Sequence[int]) -> bool:
         """Whether a command for so many nodes may be sent. :param beside: for how many nodes each command is that is open."""
@@ -87,9 +90,9 @@ class Window:
         return self.nodes is None or not beside or sum(min(each, self.nodes) for each in (nodes, *beside)) <= self.nodes
 
 
-def allowed_errors(max_errors: str, nodes: int) -> int:
-    """How many nodes may fail before no further ones begin."""
-    return int(nodes * int(max_errors[:-1]) / 100) if max_errors.endswith("%") else int(max_errors)
+def share(limit: str, nodes: int) -> int:
+    """What a number, or a percentage of all nodes, comes to."""
+    return nodes * int(limit[:-1]) // 100 if limit.endswith("%") else int(limit)
 
 
 def read_request(params: Mapping[str, Any], run_id: str) -> Request:

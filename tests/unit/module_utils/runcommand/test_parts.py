@@ -17,7 +17,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.mark import C
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.outputs import locate
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.progress import Counts, Progress, duration, line
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.record import BRIEF, SEPARATOR, invocation_record, refused_record
-from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.request import Window, allowed_errors, read_request
+from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.request import Window, read_request, share
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.sink import Sink
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.status import Lifecycle
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.targets import chunks, halves, ids_in, read_targets
@@ -156,8 +156,13 @@ def test_with_a_number_of_errors_one_command_follows_the_other(max_errors: str, 
     assert found.serial is serial and found.admits(50, []) and found.admits(50, [50]) is not serial
 
 
-def test_errors_that_are_allowed() -> None:
-    assert (allowed_errors("3", 100), allowed_errors("5%", 100), allowed_errors("0%", 9), allowed_errors("100%", 7)) == (3, 5, 0, 7)
+@pytest.mark.parametrize(("given", "nodes", "each"), [("10%", 1000, "50"), ("1%", 1000, "10"), ("10%", 40, "4"), ("1%", 40, "1"), ("100%", 100, "100%")])
+def test_a_percentage_at_once_is_one_of_all_nodes_then(given: str, nodes: int, each: str) -> None:
+    assert Window.of(given, "3", nodes).max_concurrency == each
+
+
+def test_what_a_limit_comes_to() -> None:
+    assert (share("3", 100), share("5%", 100), share("0%", 9), share("100%", 7)) == (3, 5, 0, 7)
 
 
 # -- targets
