@@ -182,18 +182,24 @@ def test_node_that_crashes_in_mid_command(connect: Connect, node: LabNode) -> No
 
 
 @pytest.mark.slow
-def test_agent_killed_hard(connect: Connect, node: LabNode) -> None:
-    """Session workers live on, or the outcome is unknown: either is right, running twice is not."""
+@pytest.mark.parametrize(("how", "away", "seconds"), [("killed", 20, 30), ("killed", 90, 100), ("cut-off", 90, 100)])
+def test_agent_away(lab: Lab, connect: Connect, node: LabNode, how: str, away: float, seconds: float) -> None:
+    """As long as systemd may wait before it starts an agent again. The run goes on, or its outcome is unknown: running twice or waiting for ever is wrong."""
+    mark = f"{how}-{away}"
     connection = connect(node.name)
     connection.execute("true")
-    timers = [later(1, node.kill_agent), later(20, node.start)]
+    go, back = (node.kill_agent, node.start) if how == "killed" else (lambda: lab.network_away(away, "agent", node=node.node_id), node.wait_online)
+    timers = [later(1, go), later(1 + away, back)]
+    began = time.monotonic()
     try:
-        assert connection.execute(counting("killed", 30)) == WHOLE
+        assert connection.execute(counting(mark, seconds)) == WHOLE
     except AnsibleConnectionFailure as error:
         assert "unknown" in str(error)
+    assert time.monotonic() - began < seconds + 30
     for timer in timers:
         timer.join()
-    assert runs(node, "killed") == 1
+    assert connection.execute("echo back") == (0, b"back\n", b"")
+    assert runs(node, mark) == 1
 
 
 # Unreachable, at once and with the reason
