@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
+from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerSettings
 from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.integration.conftest import connection_variables
-from tests.integration.controller import Controller, Run, mux_processes, run_mux
+from tests.integration.controller import Controller, Run, mux_processes
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both_later
 from tests.integration.waiting import eventually
@@ -347,12 +348,43 @@ def test_controller_that_is_ended_leaves_no_command(lab: Lab, own_controller: Co
     eventually(lambda: node.run(find).stdout == "", 15, "the command goes on")
 
 
-def test_a_killed_mux_is_replaced_and_leaves_no_command(lab: Lab, own_controller: Controller, connect: Connect) -> None:
-    own_controller.tasks({"name": "first", "ansible.builtin.command": "true"}).check()
-    status = run_mux(own_controller.environment, "status").stdout
-    pid = next(int(word.strip("(),:")) for word in status.split() if word.strip("(),:").isdigit())
+def kill_mux(controller: Controller) -> None:
+    """What becomes of it when its container ends."""
+    (pid,) = mux_processes(controller.home)
     os.kill(pid, signal.SIGKILL)
-    own_controller.tasks({"name": "second", "ansible.builtin.command": "true"}).check()
+
+
+def test_a_killed_mux_is_replaced(own_controller: Controller) -> None:
+    for _turn in range(2):
+        own_controller.tasks({"name": "command", "ansible.builtin.command": "true"}).check()
+        kill_mux(own_controller)
+
+
+@pytest.mark.slow
+def test_a_killed_mux_leaves_nothing_on_the_node(lab: Lab, own_controller: Controller) -> None:
+    """It can end nothing: the runner does, after its dead-man time.
+
+    An agent whose client is gone does not look at a terminal: the session that has one waits for the service's idle time-out.
+    """
+    node, before = lab.node("web-1"), open_ids(lab)
+    path = own_controller.write_playbook("- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.command: sleep 3333\n")
+    process = own_controller.start("ansible-playbook", "-i", str(own_controller.inventory), str(path))
+
+    def there() -> str:
+        return node.run("pgrep -af '[s]leep 3333|[.]fleet-ssm-' || true").stdout
+
+    def left() -> list[str]:
+        return [session["document"] for session in lab.sessions(active=True) if session["session_id"] not in before]
+
+    eventually(lambda: "sleep 3333" in there(), 30, "the command does not start")
+    assert ".fleet-ssm-" in there()
+    eventually(lambda: len(left()) == 2, 10, "there is no session for output")
+    kill_mux(own_controller)
+    said, _unused = process.communicate(timeout=30)
+    assert "unknown" in said
+    time.sleep(RunnerSettings().dead_man)
+    eventually(lambda: not there(), 30, "the command goes on, or the runner")
+    eventually(lambda: left() == ["AWS-StartInteractiveCommand"], 10, "the session for output stays open")
 
 
 @by_both_later
