@@ -244,7 +244,7 @@ class PlaceRun:
         if ids is None:
             raise self.caller.explain("SendCommand", error) from error
         if code == "InvalidInstanceId":
-            bad = ids_in(error_message(error), ids) or sorted(set(ids) - set(registered(self.caller, ids)))
+            bad = ids_in(error_message(error), ids) or self._strangers(ids)
             reason = "Systems Manager does not take commands for it: it is not registered in this account and region, or is stopped"
             self._divide(attempt, ids, bad, "undeliverable", f"{reason}. Check the id, and managed_node_info")
         elif code == "UnsupportedPlatformType":
@@ -256,6 +256,13 @@ class PlaceRun:
         else:
             self._queue.appendleft((attempt, ids))
             raise self.caller.explain("SendCommand", error) from error
+
+    def _strangers(self, ids: tuple[str, ...]) -> list[str]:
+        """Those that are not registered here; none if that cannot be asked."""
+        try:
+            return sorted(set(ids) - set(registered(self.caller, ids)))
+        except CollectError:
+            return []
 
     def _divide(self, attempt: int, ids: tuple[str, ...], bad: Sequence[str], status: str, message: str) -> None:
         """Refuse the bad nodes and send to the others; if none is known to be bad, find it by halves."""

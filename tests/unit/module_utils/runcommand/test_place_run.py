@@ -122,3 +122,19 @@ def test_a_node_that_is_named_twice_is_one() -> None:
     named = (Named(one), Named(two, region="eu-central-1"), Named(one, region="eu-central-1"), Named(two))
     assert [sorted(ids) for ids in assign(Targets(named), callers).nodes] == [[one, two], []]
     assert assign(Targets(named), callers[:1]).nodes == [[one, two]]
+
+
+class OfAnotherPlace(Service):
+    """Does not say which node it does not know, and tells nobody which ones it knows."""
+
+    def refuse(self, parameters: dict[str, Any]) -> None:
+        if any(int(node[2:], 16) == 3 for node in parameters["InstanceIds"]):
+            raise refusal("SendCommand", "InvalidInstanceId")
+
+    def describe_instance_information(self, **_parameters: Any) -> dict[str, Any]:
+        raise refusal("DescribeInstanceInformation", "AccessDeniedException")
+
+
+def test_a_stranger_is_found_by_halves_where_nobody_says_which_one_it_is() -> None:
+    _part, sink = run(OfAnotherPlace(), nodes(10))
+    assert sink.counts == {"success": 9, "undeliverable": 1}
