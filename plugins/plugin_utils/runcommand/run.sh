@@ -12,6 +12,15 @@
 # shellcheck disable=SC2154
 # shellcheck disable=SC2016  # what is in single quotes is for the inner shell
 
+# What is left of the command still writes: a tee of its output, say.
+held() {
+  kill -0 "-$(cat "$w/g")" || return 1
+  for f in /proc/[0-9]*/fd/[12]; do
+    if [ "$f" -ef "$w/out" ] || [ "$f" -ef "$w/err" ]; then return 0; fi
+  done
+  return 1
+}
+
 content >"$w/i" || refuse failed ENOSPC
 t=
 if command -v setsid >/dev/null 2>&1 && mkfifo "$w/p" 2>/dev/null; then
@@ -29,6 +38,11 @@ fi
     exec $t /bin/sh -c 'echo $$ >"$0/g"; exec 9>&- /bin/sh -c "$1"' "$w" "$c" <"$w/i" >"$w/out" 2>"$w/err"
   )
   r=$?
+  x=0
+  while [ "$x" -lt 50 ] && held; do
+    sleep 0.1
+    x=$((x + 1))
+  done
 } 2>/dev/null
 [ -z "$t" ] || echo ended >&9
 exec 9>&-

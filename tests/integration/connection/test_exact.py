@@ -88,6 +88,7 @@ def test_what_no_command_and_no_name_can_hold_is_an_error_that_says_so(connect: 
     assert connection.execute("echo well") == (0, b"well\n", b"")
 
 
+@by_both
 def test_what_a_process_in_the_background_passes_on_is_waited_for(connect: Connect) -> None:
     connection = connect()
     assert connection.execute("bash -c 'exec > >(sleep 1; tee /dev/null) 2>&1; echo one; exit 3'") == (3, b"one\n", b"")
