@@ -130,8 +130,11 @@ class PlaceRun:
 
     def run(self) -> None:
         """To the end, or until it is stopped. What goes wrong is in `error` and in the results of nodes."""
+        if self._over:
+            return
         with self._ended():
-            while not self._over and self._step():
+            self.caller.wait(0.0)  # the time may be over, since all places adopt first
+            while self._step():
                 pass
 
     @contextlib.contextmanager

@@ -109,13 +109,13 @@ class Hurry(threading.Event):
     """Nothing is waited for."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        return False
+        return self.is_set()
 
 
-def caller(service: Any, region: str = REGION) -> Caller:
+def caller(service: Any, region: str = REGION, stop: threading.Event | None = None) -> Caller:
     """Of this service."""
     account = Account()
-    return Caller(Place(account, region, Clients(service, account)), threading.Semaphore(), Hurry())  # type: ignore[arg-type]
+    return Caller(Place(account, region, Clients(service, account)), threading.Semaphore(), stop or Hurry())  # type: ignore[arg-type]
 
 
 def nodes(count: int) -> list[str]:

@@ -14,7 +14,7 @@ from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.request impor
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.run import assign
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.sink import Sink
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.targets import Named, Targets
-from tests.unit.module_utils.runcommand.service import Service, caller, every, nodes, refusal
+from tests.unit.module_utils.runcommand.service import Hurry, Service, caller, every, nodes, refusal
 
 
 def run(service: Service, ids: Sequence[str], options: Options | None = None, **request: Any) -> tuple[PlaceRun, Sink]:
@@ -90,6 +90,16 @@ def test_one_that_is_listed_late_is_no_matter() -> None:
 
     _part, sink = run(Late(), nodes(5))
     assert sink.counts == {"success": 5}
+
+
+def test_nothing_is_sent_after_the_time_for_waiting_if_another_place_took_it_to_look() -> None:
+    stop, sink, ids, service = Hurry(), Sink(), nodes(5), Service()
+    request, options = Request("run", "AWS-RunShellScript"), Options(adopt_since=0.0)
+    part = PlaceRun(caller(service, stop=stop), request, Targets(tuple(map(Named, ids))), ids, options, sink)
+    part.adopt()
+    stop.set()
+    part.run()
+    assert not service.sent and sink.counts == {"not_sent": 5}
 
 
 # -- which nodes are where
