@@ -205,12 +205,12 @@ def _enter(options: argparse.Namespace) -> None:
 def _agent_packages(options: argparse.Namespace) -> None:
     import boto3
 
-    from .agent_package import Signer, build_package, publish
+    from .agent_package import Signer, build_deb, publish
 
     known = json.loads((options.folder / "lab.json").read_text(encoding="utf-8"))
     key_id, secret = known["keys"][known["accounts"][0]]
     session = boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=secret)
-    packages = {version: build_package(version) for version in options.version}
+    packages = {version: build_deb(version) for version in options.version}
     with Signer() as signer:
         for region in known["regions"]:
             s3 = session.client("s3", region_name=region, endpoint_url=known["api_url"])

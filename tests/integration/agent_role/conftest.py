@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.controller import Controller, Run, stop_mux
 from tests.lab import Lab, LabNode
-from tests.lab.agent_package import Signer, build_package, publish
+from tests.lab.agent_package import Signer, build_deb, publish
 
 REGION = "eu-central-1"
 BUCKET = f"amazon-ssm-{REGION}"
@@ -42,7 +42,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="package")
 def packages() -> dict[str, bytes]:
     """By version."""
-    return {BROKEN: build_package(BROKEN, first="exit 1"), OLD: build_package(OLD), NEW: build_package(NEW)}
+    return {BROKEN: build_deb(BROKEN, first="exit 1"), OLD: build_deb(OLD), NEW: build_deb(NEW)}
 
 
 @pytest.fixture(scope="package")
@@ -51,6 +51,14 @@ def mirror(lab: Lab, packages: dict[str, bytes]) -> Mirror:
     with Signer() as signer:
         publish(lab.client("s3", region=REGION), BUCKET, REGION, packages, signer)
         return Mirror(f"{lab.api_url}/{BUCKET}", signer.public_key())
+
+
+@pytest.fixture(scope="package")
+def like_aws(lab: Lab, packages: dict[str, bytes]) -> Mirror:
+    """The same packages, signed by a key that is made like those of AWS."""
+    with Signer("SHA1") as signer:
+        publish(lab.client("s3", region=REGION), "like-aws", REGION, packages, signer)
+        return Mirror(f"{lab.api_url}/like-aws", signer.public_key())
 
 
 @pytest.fixture(scope="package")

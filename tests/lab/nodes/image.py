@@ -19,7 +19,7 @@ from pathlib import Path
 from .supervisor import NodeError
 
 _SUITE = "bookworm"
-_NAME = f"debian-{_SUITE}-1"  #: with another number here, existing caches are made anew
+_NAME = f"debian-{_SUITE}-2"  #: with another number here, existing caches are made anew
 _PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "debootstrap": "debootstrap",
@@ -30,7 +30,9 @@ _PROGRAMS = {
 #: What a Debian server usually has, as far as playbooks and tests ask for it.
 _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "login", "procps", "iproute2", "less", "ca-certificates"),
-    *("sudo", "opendoas", "openssh-server", "python3", "python3-cryptography", "python3-apt", "gpgv"),
+    *("sudo", "opendoas", "openssh-server", "python3", "python3-cryptography", "python3-apt"),
+    # What the role agent can do its work with, and what builds its package.
+    *("curl", "wget", "gpg", "gpgv", "sqv", "rpm"),
 )
 #: The network is the host's: its port 22 is not a machine's. The others only disturb.
 _MASKED = (
