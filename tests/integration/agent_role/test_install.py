@@ -85,11 +85,12 @@ def test_without_a_network_nothing_is_changed(machine: Machine) -> None:
     assert machine.version() == f"ii {OLD}-1"
 
 
-def test_a_half_finished_installation_is_told_and_repaired(machine: Machine) -> None:
-    assert "could not be installed" in refusal(machine.role(agent_version=BROKEN))
+def test_a_half_finished_installation_is_told_and_repaired_also_under_its_own_feet(machine: Machine) -> None:
+    assert "could not be installed" in refusal(machine.role(by="session", agent_version=BROKEN))
     assert machine.version() == f"iF {BROKEN}-1"
+    machine.node.wait_online()
 
-    assert changed(machine.role(agent_version=NEW)) > 0
+    assert changed(machine.role(by="session", agent_version=NEW)) > 0
     assert machine.version() == f"ii {NEW}-1"
     machine.node.wait_online()
 
