@@ -14,7 +14,7 @@ from ..aws_errors import error_code, is_denied, is_expired, is_throttling, is_tr
 from ..problems import CollectError
 from ..scope import Place
 from .caller import Caller, Stopped
-from .record import API_STDERR, API_STDOUT, BRIEF, SEPARATOR, Record, is_cut, split, steps_of
+from .record import API_STDERR, API_STDOUT, BRIEF, Record, is_cut, split, steps_of
 
 #: The service writes ``https://s3.REGION.amazonaws.com/BUCKET/KEY``; S3's oldest name has no region.
 _URL = re.compile(r"https://s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)/(?P<key>.+)")
@@ -68,13 +68,13 @@ class Outputs:
         """Streams of steps whose output is cut; the listing has the others, and the beginning of one that cannot be had."""
         until = self._until.setdefault(record["command_id"], time.monotonic() + self._late)
         stdout, stderr, missing = "", "", None
-        for step in entry["CommandPlugins"]:
+        for step, seen in zip(entry["CommandPlugins"], record["steps"], strict=True):
             text = str(step.get("Output") or "")
             one, other = split(text)
             if is_cut(text, BRIEF):
                 try:
                     one = self._object(step.get("StandardOutputUrl") or "", expected=bool(one), until=until)
-                    other = self._stderr(record, step, known=SEPARATOR in text, until=until)
+                    other = "" if seen["stderr_empty"] else self._stderr(record, step, known=seen["stderr_empty"] is False, until=until)
                 except CollectError as error:
                     missing = missing or error
             stdout, stderr = stdout + one, stderr + other

@@ -64,7 +64,7 @@ def _step_record(step: Mapping[str, Any], *, ended: bool) -> Record:
     :param ended: whether the whole command has. Before that, nothing is known of a stream whose text is empty.
     """
     text = str(step.get("Output") or "")
-    stdout, stderr = split(text)
+    stdout, _stderr = split(text)
     shown = ended and len(text) < BRIEF  # what the agent cuts itself has the beginning of each stream; what the API cuts need not (agent's source)
     return {
         "name": step.get("Name"),
@@ -73,7 +73,7 @@ def _step_record(step: Mapping[str, Any], *, ended: bool) -> Record:
         "stdout_uri": step.get("StandardOutputUrl") or None,
         "stderr_uri": step.get("StandardErrorUrl") or None,
         "stdout_empty": False if stdout else shown or None,
-        "stderr_empty": False if stderr else shown or None,
+        "stderr_empty": False if SEPARATOR in text else shown or None,
     }
 
 

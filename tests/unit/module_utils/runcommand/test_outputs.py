@@ -67,6 +67,11 @@ def test_an_empty_stderr_has_no_object_which_s3_says_to_nobody_who_may_not_list(
     assert store.calls == ["stdout", "stderr", "GetCommandInvocation"]
 
 
+def test_where_the_agent_has_cut_it_would_have_shown_some_of_stderr() -> None:
+    store = Store()
+    assert streams(complete(store, f"{WHOLE[:2300]}\n---Output truncated---")) == (WHOLE, "", False, False) and store.calls == ["stdout"]
+
+
 def test_a_late_stderr_is_waited_for_if_there_is_one() -> None:
     assert streams(complete(Store(stderr="no\n", late=3, told="no\n"))) == (WHOLE, "no\n", False, False)
     store = Store(stderr="no\n")
