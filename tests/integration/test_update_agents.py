@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.controller import REPOSITORY, Controller, Run
 from tests.integration.modules.local import ROLE
+from tests.integration.test_policies import OPERATOR, policy, without
 from tests.lab import Lab, LabNode
 
 HUB, OTHER = "111111111111", "222222222222"
@@ -118,6 +119,24 @@ def test_an_account_that_is_refused_is_told_and_the_others_are_updated(estate: L
     assert run.returncode != 0 and told(run)["after"] == {NEW: 1}
     assert "account guarded: " in run.result("fleet.ssm.agent : See that all went well")["msg"]
     assert len(told(run)["errors"]) == 1
+
+
+@pytest.mark.parametrize("lacking", ["", "tag:GetResources"])
+def test_the_policies_that_the_docs_name_are_enough(estate: Lab, group: dict[str, str], play: Update, lacking: str) -> None:
+    """With the document that it runs in place of those of the policy; and hybrid nodes need what the docs say of them."""
+    add(estate, group)
+    add(estate, group, hybrid=True)
+    statements = [*policy("inventory")["Statement"], *policy("run_command")["Statement"]]
+    allowed = json.loads(json.dumps(without({"Version": "2012-10-17", "Statement": statements}, lacking)).replace("AWS-RunShellScript", "AWS-UpdateSSMAgent"))
+    estate.policy(allowed, principal=OPERATOR)
+    try:
+        run = play("update_agents.yml", fleet_estate={"regions": REGIONS, "filters": {"tag:Set": group["Set"]}})
+    finally:
+        estate.clear_permissions()
+    if lacking:
+        assert run.returncode != 0 and f"{lacking} is not allowed" in run.result("fleet.ssm.agent : See that all went well")["msg"]
+    else:
+        assert told(run.check())["after"] == {NEW: 2}
 
 
 @pytest.mark.slow

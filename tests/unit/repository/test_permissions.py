@@ -41,6 +41,18 @@ def test_what_a_module_says_of_its_actions_is_in_the_table(row: Row) -> None:
     assert said <= row.actions | BY_ALL | actions_of("organization")
 
 
+@pytest.mark.parametrize("row", [row for row in rows() if row.kind in ("role", "playbook")], ids=lambda row: row.name)
+def test_a_role_or_playbook_has_what_its_modules_have(row: Row) -> None:
+    """What a module has in some cases only counts if it has nothing else; of several policies for several roles one is enough."""
+    files = [REPOSITORY / "playbooks" / row.name] if row.kind == "playbook" else (REPOSITORY / "roles" / row.name / "tasks").glob("*.yml")
+    named = set(re.findall(r"fleet\.ssm\.(\w+)", "".join(file.read_text(encoding="utf-8") for file in files))) - {row.name}
+    used = [each for each in rows() if each.name in named and each.kind in ("module", "role")]
+    assert used
+    for each in used:
+        needed = {action for name in each.policies for action in actions_of(name)} or each.more
+        assert needed <= row.actions or (each.name == "account_resources" and each.policies & row.policies), each.name
+
+
 @pytest.mark.parametrize(
     ("caller", "action", "listed"), [("document", "ssm:GetDocument", True), ("document", "iam:GetRole", False), ("other", "ssm:GetDocument", False)]
 )
