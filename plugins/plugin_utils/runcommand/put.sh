@@ -36,4 +36,5 @@ fi
 ) || undo EACCES
 mv -f "$f" "$c" 2>/dev/null || undo EACCES
 rm -rf "$w"
+[ "$M" != 0 ] || h=-
 say stored "$S" "$h"

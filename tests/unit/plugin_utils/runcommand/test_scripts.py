@@ -83,6 +83,15 @@ def test_output_that_is_too_long_is_counted(run: Run, tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "fleet-ssm") == ["blobs"]
 
 
+def test_where_nothing_may_be_printed_no_hash_tells_a_short_secret(run: Run, tmp_path: Path) -> None:
+    digest, path = hashlib.sha256(b"1234").hexdigest(), str(tmp_path / "pin").encode()
+    put = run(script.script(script.put_job(path, None, 4, digest, [b"1234"]), "n1", keep=True, printed=0))
+    assert said(put, "n1") == Said("stored", ("4", "-"))
+    got, shown = (run(script.script(script.get_job(path), name, keep=True, printed=printed)) for name, printed in (("n2", 0), ("n3", script.PRINTED)))
+    assert (ran(got, "n2").kept, ran(got, "n2").stdout.size, digest in got) == (True, 4, False)
+    assert digest in shown
+
+
 def test_blobs_are_missed_brought_in_pieces_and_kept_if_they_are_code(run: Run, tmp_path: Path) -> None:
     code, once = Blob.lasting(os.urandom(100_000)), Blob.passing(os.urandom(50_000), "n1")
     job = script.exec_job(b"sha256sum", [code, b"arguments", once])
