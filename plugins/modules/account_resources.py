@@ -43,13 +43,14 @@ options:
     type: bool
     default: true
   resources:
-    description: The resources, in the order in which they are made.
+    description:
+      - The resources, in the order in which they are made. Those of IAM come before those of any region.
     type: list
     elements: dict
     required: true
     suboptions:
       kind:
-        description: What it is. Those of IAM are made once for each account.
+        description: What it is. Those of IAM are made once for each account; if one of them is refused, nothing else is done in its account.
         type: str
         choices: [activation, bucket, bucket_notifications, event_bus, event_rule, function, instance_profile, key, queue, role, service_setting]
         required: true
@@ -69,14 +70,14 @@ options:
           - B(event_rule) has C(pattern), C(target), and if need be C(bus) and C(role).
           - B(function) has C(code) (a folder on the controller), C(role), C(handler), C(runtime), C(timeout), C(memory), C(environment),
             C(callers) and C(failures).
-          - B(instance_profile) has C(role), and if need be C(path) and C(tags). With V(absent) one that instances have stays, unless they are among
-            C(leaving), a list of ids.
+          - B(instance_profile) has C(role), and if need be C(path) and C(tags). One that has another role already is refused. With V(absent) one that
+            instances have stays, unless they are among C(leaving), a list of ids.
           - B(key) has C(policy); the name is that of its alias. It stays with V(absent), since what it has encrypted would be lost.
           - B(queue) has, if need be, C(retention), C(visibility) and C(policy).
           - B(role) has C(trust) and C(policies) (documents by name), and if need be C(managed_policies) (ARNs), C(boundary) (an ARN), C(path), C(tags),
-            C(purge) and C(leaving), with which, as with B(instance_profile), one that instances have, or machines that registered by an activation, stays with
-            V(absent). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described any more; other ones, and managed ones,
-            only if C(purge) is true. Paths cannot be changed.
+            C(purge) and C(leaving), ids of instances and names of instance profiles. With this, one that others of them have, or machines that registered by
+            an activation, stays with V(absent). Own policies whose names begin with C(fleet.ssm) are taken away when they are not described any more; other
+            ones, and managed ones, only if C(purge) is true. Paths cannot be changed.
           - B(service_setting) has C(value), and if need be C(replace), without which a value that somebody else has given it stops the task.
           - All but B(bucket_notifications) have, if need be, C(tags). Tags that others have set stay.
         type: dict
@@ -131,7 +132,7 @@ EXAMPLES = r"""
 RETURN = r"""
 resources:
   description: Each resource in each place.
-  returned: always
+  returned: always, unless nothing was changed since something refused
   type: list
   elements: dict
   contains:
@@ -142,7 +143,9 @@ resources:
       description: Its name.
       type: str
     action:
-      description: What was done, or would be in check mode. V(keep) is a bucket that was to go and has objects.
+      description:
+        - What was done, or would be in check mode. V(keep) is what was to go and is in use, such as a bucket that has objects. What was refused after a part of
+          it was done is V(create) or V(change).
       type: str
       sample: create
     account_id:
@@ -169,7 +172,7 @@ from typing import Any, NoReturn
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.fleet.ssm.plugins.module_utils.accounts import OptionError
 from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError, told
-from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import KINDS, Resource, check, resources_of
+from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import KINDS, Resource, bring_about, check, resources_of
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import argument_spec, open_places, side_by_side
 
 
@@ -209,18 +212,18 @@ def main() -> NoReturn:
     looked = [resource for of_place in by_place for resource in of_place]
     refusals = [error for error in side_by_side(lambda each: attempt(each, absent), looked, workers) if error is not None]
     left_out = {error.account for error in refusals}
-    by_place = [of_place for place, of_place in zip(opened.places, by_place, strict=True) if place.account not in left_out]
+    by_place = [of_place for place, of_place in zip(opened.places, by_place, strict=True) if of_place and place.account not in left_out]
     errors = [*opened.errors, *refusals]
     if refusals and (strict or not by_place):
         fail(module, errors, "Nothing was changed.")
 
     failed: list[CollectError] = []
     if not module.check_mode:
-        done = side_by_side(lambda of_place: bring_about(list(reversed(of_place)) if absent else of_place), by_place, workers)
-        failed = [error for error in done if error is not None]
+        failed = [error for error in bring_about(by_place, absent=absent, max_workers=workers) if error is not None]
     found = [resource for of_place in by_place for resource in of_place]
     changes = [resource for resource in found if resource.action not in ("none", "keep")]
-    result: dict[str, Any] = {"changed": bool(changes)}
+    resources = [{"kind": each.kind, "name": each.name, "action": each.action, "arn": each.handle.arn, **each.place.describe()} for each in found]
+    result: dict[str, Any] = {"changed": bool(changes), "resources": resources}
     if module._diff:
         result["diff"] = [resource.difference() for resource in changes]
     for resource in found:
@@ -232,20 +235,7 @@ def main() -> NoReturn:
     problems = told(errors)
     for problem in problems:
         module.warn(f"{problem} It was left out.")
-    resources = [{"kind": each.kind, "name": each.name, "action": each.action, "arn": each.handle.arn, **each.place.describe()} for each in found]
-    module.exit_json(resources=resources, errors=problems, **result)
-
-
-def bring_about(resources: list[Resource]) -> CollectError | None:
-    """Do what is planned in one place, up to the first refusal; what comes after it is not done, and its action says so."""
-    for number, resource in enumerate(resources):
-        try:
-            resource.apply()
-        except CollectError as error:
-            for undone in resources[number:]:
-                undone.action = "none"
-            return named(resource, error)
-    return None
+    module.exit_json(errors=problems, **result)
 
 
 def attempt(resource: Resource, absent: bool) -> CollectError | None:
@@ -253,13 +243,8 @@ def attempt(resource: Resource, absent: bool) -> CollectError | None:
     try:
         resource.plan(absent=absent)
     except CollectError as error:
-        return named(resource, error)
+        return resource.named(error)
     return None
-
-
-def named(resource: Resource, error: CollectError) -> CollectError:
-    """An error that says what it is about."""
-    return CollectError(error.account, error.region, error.action, f"{resource.kind} {resource.name}: {error.text}", error.remedy, error.cause)
 
 
 def fail(module: AnsibleAWSModule, errors: list[CollectError], rest: str, **result: Any) -> NoReturn:

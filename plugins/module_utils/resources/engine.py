@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..accounts import OptionError
-from ..scope import Place
+from ..problems import CollectError
+from ..scope import Place, side_by_side
 from .activation import Activation
 from .bucket import Bucket, Notifications
 from .event_bridge import EventBus, Rule
@@ -70,17 +72,34 @@ class Resource:
             self.action = "change"
 
     def apply(self) -> None:
-        """Do it. :raises CollectError: if that is refused."""
-        if self.action == "remove" and self.now is not None:
-            self.handle.remove(self.now)
-        elif self.action in ("create", "change"):
-            self.handle.write(self.now, self.wanted)
+        """Do it. :raises CollectError: if that is refused; the action is then what was done until there."""
+        try:
+            if self.action == "remove" and self.now is not None:
+                self.handle.remove(self.now)
+            elif self.action in ("create", "change"):
+                self.handle.write(self.now, self.wanted)
+        except CollectError as error:
+            with contextlib.suppress(CollectError):  # if nobody can see what was done, it is said to be what was planned
+                self._look_again()
+            raise self.named(error) from error
+
+    def named(self, error: CollectError) -> CollectError:
+        """An error that says that it is about this."""
+        return CollectError(error.account, error.region, error.action, f"{self.kind} {self.name}: {error.text}", error.remedy, error.cause)
 
     def difference(self) -> dict[str, Any]:
         """As Ansible shows it; only what is described or was."""
         after = {} if self.action == "remove" else {key: self._comparable(key) for key in self.wanted}
         before = {} if self.now is None else self.now if self.action == "remove" else {key: self.now.get(key) for key in self.wanted}
         return {"before_header": self.label, "after_header": self.label, "before": before, "after": after}
+
+    def _look_again(self) -> None:
+        found = self.handle.look()
+        if found == self.now:
+            self.action = "none"
+        elif found is not None:
+            self.action = "create" if self.now is None else "change"
+            self.wanted = {key: found.get(key) for key in self.wanted}
 
     def _differences(self, now: State) -> bool:
         # What the service always has beside what was described, such as an encryption, counts too.
@@ -111,6 +130,35 @@ def resources_of(entries: Sequence[Mapping[str, Any]], places: Iterable[Place]) 
                 raise OptionError(f"{entry['kind']} {name}: {error}") from error
         found.append(of_place)
     return found
+
+
+def bring_about(by_place: Sequence[Sequence[Resource]], *, absent: bool, max_workers: int) -> list[CollectError | None]:
+    """Do what is planned, all accounts and regions side by side, but what the regions of an account share before all of them, or after them if it goes.
+
+    :param by_place: of each place those that there are, one at least.
+    :returns: for each place why not all was done. What comes after a refusal is left, in the place or if need be in its account, and its action says so.
+    """
+    accounts = [of_place[0].place.account_id for of_place in by_place]
+    refused: list[CollectError | None] = [None for _account in accounts]
+    for regional in (True, False) if absent else (False, True):
+        stopped = {account: error for account, error in zip(accounts, refused, strict=True) if error is not None}
+        parts = [[resource for resource in of_place[:: -1 if absent else 1] if resource.handle.regional is regional] for of_place in by_place]
+        jobs = zip(parts, map(stopped.get, accounts), strict=True)
+        refused = side_by_side(lambda job: _in_turn(*job), jobs, max_workers)
+    return refused
+
+
+def _in_turn(resources: Iterable[Resource], refused: CollectError | None) -> CollectError | None:
+    """:param refused: what stops them all."""
+    for resource in resources:
+        if refused is not None:
+            resource.action = "none"
+            continue
+        try:
+            resource.apply()
+        except CollectError as error:
+            refused = error
+    return refused
 
 
 def check(entries: Sequence[Mapping[str, Any]]) -> None:

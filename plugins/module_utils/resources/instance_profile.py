@@ -49,6 +49,8 @@ class InstanceProfile(Kind):
 
     def refuse(self, now: State) -> None:
         problem = cannot_move(now, self._wanted)
+        if now["role"] not in (None, self._wanted["role"]):
+            problem = f"has the role {now['role']}, by which instances may be managed.", "Take it out of the profile first, or use another name."
         if problem:
             raise CollectError(self._place.account, None, "iam:GetInstanceProfile", *problem)
 
@@ -59,10 +61,7 @@ class InstanceProfile(Kind):
             self._call("CreateInstanceProfile", **{key: value for key, value in optional.items() if value})
         elif now["tags"] != tags:
             self._call("TagInstanceProfile", Tags=tag_list(tags))
-        has = now["role"] if now else None
-        if has != wanted["role"]:
-            if has:
-                self._call("RemoveRoleFromInstanceProfile", RoleName=has)
+        if now is None or now["role"] is None:
             self._call("AddRoleToInstanceProfile", RoleName=wanted["role"])
         if now is None:
             self._await()

@@ -19,7 +19,7 @@ OURS = "fleet.ssm"
 
 class Role(Kind):
     """Properties: `trust`, a document; `policies`, documents by name, of the role's own; `managed_policies`, ARNs; `boundary`, the ARN of a policy;
-    `path`; `tags`; `purge`, whether it loses all other policies; `leaving`, ids of instances that lose it before it goes.
+    `path`; `tags`; `purge`, whether it loses all other policies; `leaving`, ids of instances and names of profiles that lose it before it goes.
 
     Own policies whose name begins with ``fleet.ssm`` go when they are not described any more; whatever else the role has stays unless it is purged.
     Tags and boundary that are not described stay.
@@ -91,7 +91,9 @@ class Role(Kind):
         if self._leaving is None:
             return ""
         profiles = listing(self._place, "ListInstanceProfilesForRole", "InstanceProfiles", RoleName=self._name)
-        return in_use(self._place, self._leaving, profile_arns={profile["Arn"] for profile in profiles}, role=self._name)
+        others = sorted({profile["InstanceProfileName"] for profile in profiles} - set(self._leaving))
+        used = in_use(self._place, self._leaving, profile_arns={profile["Arn"] for profile in profiles}, role=self._name)
+        return used or (f"instance profiles have it: {', '.join(others)}" if others else "")
 
     def _policies(self) -> dict[str, Any]:
         wanted = self._wanted.get("policies", {})
