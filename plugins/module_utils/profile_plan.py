@@ -95,7 +95,7 @@ def with_association(instance: Instance, associations: Iterable[Association]) ->
 def plan(wanted: Wanted, instances: Sequence[Instance], roles: Mapping[str, Role | None]) -> list[Step]:
     """A step for each instance.
 
-    :param roles: for `augment`, the role of each other profile by the profile's name; None for one that has no role.
+    :param roles: for `augment`, the role of each other profile by the profile's name; None for one that has no role, or is not there.
     """
     return [_step(wanted, instance, roles) for instance in instances]
 
@@ -130,7 +130,7 @@ def _step(wanted: Wanted, instance: Instance, roles: Mapping[str, Role | None]) 
 
 def _augment(wanted: Wanted, instance: Instance, role: Role | None) -> Step:
     if role is None:
-        return Step(instance, "refuse", f"its profile {instance.profile} has no role to which policies could be added")
+        return Step(instance, "refuse", f"its profile {instance.profile} was deleted, or has no role to which policies could be added")
     arns = [policy_arn(policy, instance.profile_arn or "") for policy in wanted.policies]
     missing = tuple(arn for arn in arns if arn not in role.policies)
     return Step(instance, "augment" if missing else "none", f"it has the profile {instance.profile}", role.name, missing)

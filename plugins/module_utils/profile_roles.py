@@ -60,10 +60,9 @@ class ProfileRoles:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def attach(self, role: str, policies: Iterable[str]) -> None:
-        """Add managed policies to a role."""
-        for arn in policies:
-            self._calls("iam", "AttachRolePolicy", region=self.place.region, RoleName=role, PolicyArn=arn)
+    def attach(self, role: str, policy_arn: str) -> None:
+        """Add a managed policy to a role."""
+        self._calls("iam", "AttachRolePolicy", region=self.place.region, RoleName=role, PolicyArn=policy_arn)
 
     def profiles_of(self, role: str) -> list[str]:
         """ARNs of all profiles that have a role."""

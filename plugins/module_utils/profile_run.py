@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from .filters import Selection
@@ -15,6 +16,8 @@ from .problems import CollectError
 from .profile_plan import Instance, Step, Wanted, after, others, outsiders, plan, widened
 from .profile_roles import ProfileRoles
 from .profile_state import Bare, Gone, InstanceError, ProfilePlace
+from .resources.iam import NOT_THERE
+from .resources.kind import absent_if
 from .scope import Place, side_by_side
 
 #: Instances that a message names.
@@ -95,7 +98,7 @@ class ProfileRun:
 
     def _plan(self, account: _Account) -> None:
         every = [instance for listed in account.instances.values() for instance in listed]
-        roles = {profile: account.roles.role(profile) for profile in others(self._wanted, every)}
+        roles = {profile: absent_if(NOT_THERE, partial(account.roles.role, profile)) for profile in others(self._wanted, every)}
         for number, instances in account.instances.items():
             account.entries += [_Entry(account.places[number], step) for step in plan(self._wanted, instances, roles)]
         account.widened = widened(entry.step for entry in account.entries)
@@ -163,15 +166,19 @@ class ProfileRun:
 
     def _widen(self, account: _Account, role: str) -> None:
         entries = [entry for entry in account.entries if entry.step.action == "augment" and entry.step.role == role]
+        added: list[str] = []
         try:
-            account.roles.attach(role, account.widened[role])
+            for arn in account.widened[role]:
+                account.roles.attach(role, arn)
+                added.append(arn)
         except CollectError as error:
             self.errors.append(error)
+            account.widened[role] = tuple(added)
             for entry in entries:
                 entry.error = str(error)
-        else:
-            for entry in entries:
-                entry.changed = True
+        for entry in entries:
+            entry.step = replace(entry.step, policies=tuple(arn for arn in entry.step.policies if arn in added))
+            entry.changed = bool(entry.step.policies)
 
     def _change(self, entry: _Entry) -> None:
         try:

@@ -183,6 +183,23 @@ def test_augment_adds_policies_to_the_role_that_is_there(local: Local, launch: L
     assert not local(MODULE, **options)["changed"]
 
 
+def test_augment_tells_which_policies_a_role_got_before_one_was_refused(local: Local, launch: Launch, group: str, app: str) -> None:
+    launch(profile=app)
+    result = local.fail(MODULE, **HERE, **by_tag(group), other_profile="augment", policies=["AmazonSSMManagedInstanceCore", "Typo"])
+    (entry,) = result["instances"]
+    assert result["changed"] and entry["after"]["policies"] == result["roles"][0]["policies"] == policies(local.lab, f"{app}Role") == [CORE]
+    assert "iam:AttachRolePolicy failed with NoSuchEntity" in entry["error"]
+
+
+def test_augment_says_of_a_profile_that_was_deleted_that_it_has_no_role(local: Local, launch: Launch, group: str, app: str) -> None:
+    (bare,), (orphan,) = launch(), launch(profile=app)
+    iam = local.lab.client("iam")
+    iam.remove_role_from_instance_profile(InstanceProfileName=app, RoleName=f"{app}Role")
+    iam.delete_instance_profile(InstanceProfileName=app)
+    result = local.fail(MODULE, **HERE, **by_tag(group), other_profile="augment")
+    assert actions(result) == {bare.node_id: "attach", orphan.node_id: "refuse"} and f"its profile {app} was deleted, or has no role" in result["msg"]
+
+
 @pytest.mark.slow
 def test_a_role_that_other_instances_use_is_not_widened_unless_told_so(local: Local, launch: Launch, group: str, app: str) -> None:
     (bare,), (taken,) = launch(), launch(profile=app)
