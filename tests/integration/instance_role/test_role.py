@@ -237,7 +237,8 @@ def test_the_default_host_management_configuration_touches_no_instance(estate: E
     assert settings() == {f"fleet/{estate.name}"} and profiles(estate.lab, node) == [None]
     assert policies(estate.lab, estate.name) == ["arn:aws:iam::aws:policy/AmazonSSMManagedEC2InstanceDefaultPolicy"]
     role = estate.iam().get_role(RoleName=estate.name)["Role"]
-    assert role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] == {"Service": "ssm.amazonaws.com"}
+    _instances, by_default = role["AssumeRolePolicyDocument"]["Statement"]
+    assert by_default == {"Effect": "Allow", "Principal": {"Service": "ssm.amazonaws.com"}, "Action": "sts:AssumeRole"}
     assert estate.run(mode="dhmc", path="/fleet/").check().stats["localhost"]["changed"] == 0
 
     other = estate.run(mode="dhmc", path="/fleet/", name=f"Other{estate.name}")
@@ -268,7 +269,8 @@ def test_machines_outside_ec2_register_with_an_activation_that_is_used_again(est
 
     would = estate.run("--check", attach=False, activations=[entry]).check()
     assert "create activation hub" in actions(would) and ssm.describe_activations()["ActivationList"] == []
-    run = estate.run("--diff", attach=False, activations=[entry]).check()
+    elsewhere = {**ESTATE, "accounts": [{"name": "hub", "regions": REGIONS[:1]}], "filters": {"tag:Fleet": estate.name}}
+    run = estate.run("--diff", attach=False, activations=[entry], estate=elsewhere).check()
     first = known()
     assert first["region"] == "us-east-1" and first["activation_code"] not in run.stdout + run.stderr
     assert ssm.get_parameter(Name=parameter)["Parameter"]["Type"] == "SecureString"
@@ -367,4 +369,7 @@ def test_variables_that_cannot_be_meant_stop_it_before_anything_is_asked(estate:
     estate.lab.reset_requests()
     run = estate.run(estate=ESTATE, path="fleet")
     assert run.returncode and "Set instance_role_filters" in run.stdout and "instance_role_path must begin and end with /" in run.stdout
+    activations = [{"name": "one", "parameter": "/one", "account": "typo", "region": REGIONS[0]}, {"name": "two", "parameter": "/two"}]
+    run = estate.run(estate={**ESTATE, "regions": "all", "filters": {"tag:Fleet": estate.name}}, activations=activations)
+    assert run.returncode and all(f"The activation {name} needs one account and one region" in run.stdout for name in ("one", "two"))
     assert estate.lab.requests().total == 0
