@@ -75,8 +75,9 @@ class PortPlace:
     def close(self) -> None:
         """Close what may be closed, right after all behind it were asked."""
         self.confirm()
-        for group in sorted({verdict.rule.group_id for verdict in self.verdicts if verdict.close}):
-            self._revoke(group, [verdict.rule.rule_id for verdict in self.verdicts if verdict.close and verdict.rule.group_id == group])
+        for verdict in self.verdicts:
+            if verdict.close:
+                self._revoke(verdict.rule)
 
     def instances(self) -> list[dict[str, Any]]:
         """The instances that have open ports, as the module returns them."""
@@ -118,14 +119,14 @@ class PortPlace:
             for verdict in self.verdicts
         ]
 
-    def _revoke(self, group: str, rule_ids: list[str]) -> None:
-        try:
-            self.place.call("RevokeSecurityGroupIngress", service="ec2", GroupId=group, SecurityGroupRuleIds=rule_ids)
+    def _revoke(self, rule: SecurityRule) -> None:
+        try:  # alone, since for one that is gone EC2 refuses all that are in a call
+            self.place.call("RevokeSecurityGroupIngress", service="ec2", GroupId=rule.group_id, SecurityGroupRuleIds=[rule.rule_id])
         except CollectError as error:
             if error_code(error) not in _CLOSED:
                 self.errors.append(error)
                 return
-        self.closed.update(rule_ids)
+        self.closed.add(rule.rule_id)
 
     def _judge(self, rules: Iterable[SecurityRule]) -> None:
         self.verdicts = judge(rules, self.ports, self._users, self._answering, wide=self.wide)
