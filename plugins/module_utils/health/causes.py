@@ -64,9 +64,9 @@ def metadata_disabled() -> Cause:
     )  # fmt: skip
 
 
-def no_role() -> Cause:
+def no_role(default_role: str | None) -> Cause:
     return Cause(
-        "no_role", Likelihood.CERTAIN, "It has no instance profile.",
+        "no_role", _without(default_role), "It has no instance profile.",
         "Attach one whose role has AmazonSSMManagedInstanceCore (fleet.ssm.instance_profile_association does that while it runs), or turn on the default "
         "host management configuration; then restart the agent, since it looks for a role again only after five minutes to an hour.",
     )  # fmt: skip
@@ -90,7 +90,7 @@ def role_missing(profile: str) -> Cause:
 
 def role_without_permission(role: str, missing: Iterable[str], default_role: str | None) -> Cause:
     return Cause(
-        "role_without_permission", Likelihood.LIKELY if default_role else Likelihood.CERTAIN,
+        "role_without_permission", _without(default_role),
         f"Its role {role} is not allowed {', '.join(sorted(missing))}.",
         "Attach AmazonSSMManagedInstanceCore to it, and look at its permissions boundary and service control policies. An agent that was refused tries again "
         "after five minutes to an hour; restart it to shorten that.",
@@ -205,6 +205,11 @@ def agent_outdated(version: str | None, minimum: str | None) -> Cause:
         "agent_outdated", Likelihood.CERTAIN, f"Its agent {version or 'of unknown version'} is {than}.",
         "Update it: playbook fleet.ssm.update_agents, or the document AWS-UpdateSSMAgent.",
     )  # fmt: skip
+
+
+def _without(default_role: str | None) -> Likelihood:
+    """How sure a cause is that a default role would do away with: it is known that there is none, or that there is one, or nothing (None)."""
+    return Likelihood.CERTAIN if default_role == "" else Likelihood.LIKELY
 
 
 def _clock(moment: float) -> str:

@@ -77,7 +77,7 @@ def _facts(node: Node, evidence: Evidence, status: Status, now: float) -> Iterat
     """What speaks for itself."""
     if node["resource_type"] == "hybrid":
         if evidence.role is not None and evidence.role.missing:
-            yield because.role_without_permission(node["iam_role"], evidence.role.missing, None)
+            yield because.role_without_permission(node["iam_role"], evidence.role.missing, "")
         if evidence.others:
             yield because.registered_again(evidence.others)
     else:
@@ -100,7 +100,8 @@ def _of_instance(node: Node, evidence: Evidence) -> Iterator[Cause]:
         yield because.metadata_disabled()
     profile, role = profile_name(node), evidence.role
     if profile is None:
-        yield because.default_role_unused(evidence.default_role, _too_old_for_default_role(node)) if evidence.default_role else because.no_role()
+        default = evidence.default_role
+        yield because.default_role_unused(default, _too_old_for_default_role(node)) if default else because.no_role(default)
     elif role is not None and role.name is None:
         yield because.role_missing(profile)
     elif role is not None and role.name is not None and role.missing:

@@ -46,7 +46,7 @@ class Evidence:
 
     metadata: Metadata | None = None
     role: RoleFacts | None = None
-    default_role: str | None = None  #: of the default host management configuration; empty: it is off
+    default_role: str | None = None  #: of the default host management configuration; empty: it is off; None: nobody knows
     profile_since: float | None = None  #: when EC2 attached the profile, in seconds since the epoch
     failed_check: str | None = None  #: the status check of EC2 that fails: instance or system; empty: none does
     initializing: bool = False  #: EC2's first checks are not over
