@@ -117,6 +117,12 @@ def test_ports_that_are_open_to_everybody_are_told_and_closed_once_the_node_answ
 
 
 @pytest.mark.slow
+def test_whatever_keeps_it_from_looking_at_ports_is_in_the_report(bootstrap: Bootstrap, tmp_path: Path) -> None:
+    run = bootstrap(bootstrap_close_ports="perhaps")
+    assert run.returncode and any("perhaps" in error for error in read(tmp_path)["errors"])
+
+
+@pytest.mark.slow
 def test_an_estate_in_which_nothing_is_found_is_told(bootstrap: Bootstrap, tmp_path: Path) -> None:
     shown = bootstrap(bootstrap_wait=300).check().result("Show it")["msg"]
     assert any(line.startswith("No instance was found") for line in shown) and read(tmp_path)["remaining"] == []
