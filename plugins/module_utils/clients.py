@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from .accounts import INVENTORY_FILE, Account, BaseIdentity
+from .accounts import ALL_REGIONS, INVENTORY_FILE, Account, BaseIdentity
 from .network import Network
 from .pages import read_information, read_instances
 from .problems import CollectError, explain
@@ -128,6 +128,13 @@ class _Sessions:
             region: str | None = self.credentials.get_config_variable("region")
             return region
 
+    def partition(self, region: str) -> str | None:
+        """The part of AWS that a region belongs to; None for a name that is like none of any."""
+        with self._lock, suppress(botocore.exceptions.UnknownRegionError):
+            name: str = self.credentials.get_partition_for_region(region)
+            return name
+        return None
+
     def client(self, session: botocore.session.Session, network: Network, service: str, region: str, endpoint_url: str | None, **keys: Any) -> Any:
         """A client, and the way to the endpoint that it has in its partition and variant: surely known only once it is made."""
         proxies = {} if endpoint_url else network.botocore_proxies(f"https://{service}.{region}.amazonaws.com")
@@ -162,6 +169,14 @@ def _give_up_connecting(request_dict: dict[str, Any], caught_exception: Exceptio
     timed_out = isinstance(caught_exception, (botocore.exceptions.ConnectTimeoutError, botocore.exceptions.ReadTimeoutError))
     if len(failures) >= (_TIMEOUT_ATTEMPTS if timed_out else _CONNECT_ATTEMPTS) or failures[-1] - failures[0] > _CONNECT_PATIENCE:
         raise caught_exception
+
+
+def home_region(account: Account, default: str | None, partition_of: Callable[[str], str | None]) -> str:
+    """The region to ask what all regions of an account share: the default one, unless that is of another partition than the account."""
+    own = account.partition or next((partition_of(region) for region in account.regions if region != ALL_REGIONS), None)
+    if default and (own is None or partition_of(default) == own):
+        return default
+    return _HOME_REGIONS.get(own or "aws") or default or _HOME_REGIONS["aws"]
 
 
 class AccountClients:
@@ -278,7 +293,7 @@ class AccountClients:
         return self._pool.region or self._sessions.region()
 
     def _home_region(self) -> str:
-        return self._default_region() or _HOME_REGIONS.get(self.account.partition or "aws", "us-east-1")
+        return home_region(self.account, self._default_region(), self._sessions.partition)
 
     def _data_client(self, service: str, region: str) -> Any:
         """The client of a service in a region, made at its first use and then cheap."""
