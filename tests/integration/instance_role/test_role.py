@@ -269,7 +269,7 @@ def test_machines_outside_ec2_register_with_an_activation_that_is_used_again(est
 
     would = estate.run("--check", attach=False, activations=[entry]).check()
     assert "create activation hub" in actions(would) and ssm.describe_activations()["ActivationList"] == []
-    elsewhere = {**ESTATE, "accounts": [{"name": "hub", "regions": REGIONS[:1]}], "filters": {"tag:Fleet": estate.name}}
+    elsewhere = {**ESTATE, "accounts": [{"name": "hub", "regions": REGIONS[:1]}, ESTATE["accounts"][1]], "filters": {"tag:Fleet": estate.name}}
     run = estate.run("--diff", attach=False, activations=[entry], estate=elsewhere).check()
     first = known()
     assert first["region"] == "us-east-1" and first["activation_code"] not in run.stdout + run.stderr
