@@ -14,17 +14,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..aws_errors import error_code, http_status, is_expired, is_throttling
+from ..aws_errors import error_code, http_status, is_expired, is_throttling, is_unsent
 from ..pace import SerialPace
 from ..problems import CollectError
 from ..scope import Place
 
-#: Errors by which a request surely did not reach the service; others without an answer leave it open.
-_NOT_SENT = frozenset(
-    {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError", "NoCredentialsError", "PartialCredentialsError",
-     "ParamValidationError", "NoRegionError", "InvalidRegionError", "UnknownEndpointError"}
-)  # fmt: skip
-#: Of those, the ones that may pass.
+#: Of the errors by which a request surely did not reach the service, those that may pass.
 _PASSING = frozenset({"EndpointConnectionError", "ConnectTimeoutError"})
 _FIRST_CAP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -147,4 +142,4 @@ def _may_have_had_an_effect(error: Exception) -> bool:
     if error_code(error):
         return http_status(error) >= 500
     ours = not any(kind.__module__.startswith(("botocore.", "urllib3.")) for kind in type(error).__mro__)
-    return not ours and type(error).__name__ not in _NOT_SENT
+    return not ours and not is_unsent(error)

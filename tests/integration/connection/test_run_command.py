@@ -190,7 +190,7 @@ def test_hosts_with_the_same_task_share_a_command(lab: Lab, controller: Controll
 @by_run_command
 def test_the_input_of_hosts_that_share_a_command_is_one_object(lab: Lab, controller: Controller) -> None:
     task = {"name": "same", "ansible.builtin.command": "hostname"}
-    _batches(lab, controller, [task])  # they keep the module's code
+    _batches(lab, controller, [task], route=RUN_COMMAND)  # they keep the module's code
     lab.reset_requests()
     nodes, batches = _batches(lab, controller, [task], route=RUN_COMMAND)
     assert max(batches) == nodes and lab.requests().counts["s3:PutObject"] == len(batches)

@@ -26,7 +26,7 @@ from .bucket import Bucket
 from .event_queue import EventQueue
 from .gathering import Gathering
 from .journal import Journal
-from .preparation import Preparation
+from .preparation import Preparation, Prepared
 from .sender import Sender
 from .task import CommandTask
 from .watch import Watch
@@ -126,26 +126,26 @@ class Commands:
         objects: list[str] = []
         expiry: asyncio.Task[None] | None = None
         try:
-            text, failed = await self._preparation.script(tasks, bucket, nonce, objects)
+            prepared = await self._preparation.prepare(tasks, bucket, nonce, objects)
             if bucket is not None:
                 expiry = self._tasks.start(self._preparation.clear(bucket, objects, after=bucket.url_lives))
             for task in tasks:
-                if (error := failed.get(task.node_id)) is not None:
+                if (error := prepared.failed.get(task.node_id)) is not None:
                     self._not_prepared(task, error)
-            tasks = [task for task in tasks if task.node_id not in failed and self._is_wanted(task)]
+            tasks = [task for task in tasks if task.node_id not in prepared.failed and self._is_wanted(task)]
             if tasks:
-                await self._run(tasks, text, bucket, nonce)
+                await self._run(tasks, prepared)
         finally:
             if expiry is not None:
                 expiry.cancel()
             if bucket is not None:
                 await self._preparation.clear(bucket, objects)
 
-    async def _run(self, tasks: list[CommandTask], text: str, bucket: Bucket | None, nonce: str) -> None:
+    async def _run(self, tasks: list[CommandTask], prepared: Prepared) -> None:
         by_node = {task.node_id: task for task in tasks}
         for task in tasks:
             task.work.lifecycle.handed_over()
-        sent = await self.sender.send(order(tasks[0], text), list(by_node))
+        sent = await self.sender.send(order(tasks[0], prepared.text), list(by_node))
         for node_id, error in sent.refused.items():
             by_node[node_id].work.lifecycle.undelivered()
             self._refused(by_node[node_id], error)
@@ -155,16 +155,16 @@ class Commands:
             self._journal.sent(command.command_id, self._place)
         ends = self._answers.follow(sent)
         for node_id, (command_id, _end) in ends.items():
-            by_node[node_id].command = (command_id, nonce)
+            by_node[node_id].command = (command_id, prepared.nonce)
             if by_node[node_id].work.cancelled:
                 self._changed(by_node[node_id])
-        await asyncio.gather(*(self._settle(by_node[node_id], command_id, end, bucket, nonce) for node_id, (command_id, end) in ends.items()))
+        await asyncio.gather(*(self._settle(by_node[node_id], command_id, end, prepared) for node_id, (command_id, end) in ends.items()))
         for command in sent.commands:
             self._journal.ended(command.command_id)
 
     # Results
 
-    async def _settle(self, task: CommandTask, command_id: str, end: asyncio.Future[Invocation], bucket: Bucket | None, nonce: str) -> None:
+    async def _settle(self, task: CommandTask, command_id: str, end: asyncio.Future[Invocation], prepared: Prepared) -> None:
         try:
             invocation = await end
             if not invocation.was_delivered:
@@ -172,13 +172,14 @@ class Commands:
                 # Who had the time of delivery_timeout for it does not get it once more.
                 self._lost(task, f"{task.node_id}: {invocation.reason}", again=invocation.details != "delivery_timed_out")
                 return
-            found = await self._answers.read(invocation, command_id, nonce)
+            found = await self._answers.read(invocation, command_id, prepared.nonce)
             if found is None:
                 self._without_answer(task, invocation)
             elif isinstance(found, Said):
-                self._said(task, found, bucket)
+                self._said(task, found, prepared.bucket)
             else:
-                await self._ended(task, found, bucket, nonce)
+                self._preparation.ran(task.node_id, prepared)
+                await self._ended(task, found, prepared.bucket, prepared.nonce)
         except TrailerError as error:
             task.fail(ErrorKind.UNKNOWN_OUTCOME, f"the answer of {task.node_id} is damaged: {error}. The command was run, and was not run again")
         except RequestError as error:

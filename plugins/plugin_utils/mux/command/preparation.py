@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO
 
 from ...runcommand import script
@@ -23,6 +24,20 @@ _AT_ONCE = 3
 """Commands that bring pieces of one blob to a node at once: an agent carries out five."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A job as it can be sent."""
+
+    text: str = field(repr=False)
+    """The script."""
+    nonce: str
+    bucket: Bucket | None
+    blobs: Collection[str]
+    """Names of what is on a node once it has run."""
+    failed: Mapping[str, RequestError]
+    """Nodes on which not everything is in place for it, with the reason."""
+
+
 class Preparation:
     """For the jobs of one identity."""
 
@@ -36,8 +51,12 @@ class Preparation:
         """A node says that it has not what it was thought to have."""
         self._blobs.get(node_id, set()).difference_update(names)
 
-    async def script(self, tasks: Sequence[CommandTask], bucket: Bucket | None, nonce: str, objects: list[str]) -> tuple[str, dict[str, RequestError]]:
-        """The script for tasks that have the same job, and the nodes on which not everything is in place for it, with the reason.
+    def ran(self, node_id: str, prepared: Prepared) -> None:
+        """A node has run it."""
+        self._blobs.setdefault(node_id, set()).update(prepared.blobs)
+
+    async def prepare(self, tasks: Sequence[CommandTask], bucket: Bucket | None, nonce: str, objects: list[str]) -> Prepared:
+        """For tasks that have the same job.
 
         :param objects: gets the keys of what was stored in the bucket.
         :raises RequestError: there is no way for what is to be sent.
@@ -75,7 +94,7 @@ class Preparation:
                 raise _too_large(first)
             url = await self._store(bucket, script.packed(text.encode()), "script", objects)
             text = script.fetch_script(url, nonce, first.options.python)
-        return text, failed
+        return Prepared(text, nonce, bucket, [blob.name for blob in blobs if blob.lasts], failed)
 
     async def _apart(self, parts: list[Part], bucket: Bucket | None, nonce: str, objects: list[str]) -> list[Part]:
         """Content that is too long for a script, or must not stand in one, beside it: with a bucket, all of it but for what nodes keep."""
