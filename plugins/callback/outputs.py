@@ -324,7 +324,8 @@ from ansible.template import Templar
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.recorder import Finished, Recorder
 from ansible_collections.fleet.ssm.plugins.plugin_utils.outputs.results import ON_CONTROLLER, short_action
 
-_CONNECTION, _ROUTE = "ansible_connection", "ansible_ssm_route"
+_CONNECTION = "ansible_connection"
+_ROUTE = "ansible_ssm_route"
 _OPTIONS = (
     "dest", "run", "job_id", "report", "report_failures", "report_output", "display", "connections", "late_seconds", "gather_timeout", "upload",
     "upload_what", "profile", "access_key", "secret_key", "session_token", "role_arn", "external_id", "region", "endpoint_url", "control_path_dir",
