@@ -20,7 +20,7 @@ from tests.integration.controller import MUX, Controller, stop_mux
 from tests.integration.direct import DirectConnection
 from tests.integration.permissions import check_calls
 from tests.integration.routes import RUN_COMMAND
-from tests.lab import Lab
+from tests.lab import Lab, LabNode
 
 Lab.closing.append(check_calls)
 
@@ -63,6 +63,11 @@ def route_variables(route: str) -> dict[str, Any]:
     if route == "session":
         return {}
     return {"ansible_ssm_route": "run_command", **({"ansible_ssm_bucket": BUCKET} if route == RUN_COMMAND else {})}
+
+
+def running_nodes(lab: Lab) -> list[LabNode]:
+    """Of a lab that tests share: some of them bring others, which are stopped or have ended."""
+    return [node for node in lab.nodes() if node.kind in ("process", "agent") and node.status == "running"]
 
 
 def connection_variables(lab: Lab, name: str, route: str = "session") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 
+from tests.integration.conftest import running_nodes
 from tests.integration.controller import Controller, mux_processes, peak_memory
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both, by_both_later
@@ -201,7 +202,7 @@ def test_script_keeps_streams_and_line_ends(controller: Controller) -> None:
 def two_nodes(lab: Lab) -> tuple[LabNode, LabNode]:
     """Of one account and region."""
     first = lab.node("web-1")
-    return first, next(node for node in lab.nodes() if (node.account, node.region) == (first.account, first.region) and node.name != first.name)
+    return first, next(node for node in running_nodes(lab) if (node.account, node.region) == (first.account, first.region) and node.name != first.name)
 
 
 def test_a_connection_whose_options_change_goes_to_the_other_node(connect: Connect, lab: Lab) -> None:

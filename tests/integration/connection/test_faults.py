@@ -20,7 +20,7 @@ from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerSettings
 from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
-from tests.integration.conftest import connection_variables
+from tests.integration.conftest import connection_variables, running_nodes
 from tests.integration.controller import Controller, Run, mux_processes
 from tests.integration.direct import DirectConnection
 from tests.integration.routes import by_both_later
@@ -146,7 +146,7 @@ def test_commands_longer_than_the_timeout(connect: Connect, node: LabNode) -> No
 def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None:
     lab.throttle("ssm:StartSession", rate=1, burst=1)
     lab.fault_calls("ssm:*", status=500, ratio=0.3)
-    names = [node.name for node in lab.nodes()]
+    names = [node.name for node in running_nodes(lab)]
     own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_python_interpreter="/usr/bin/python3")
     run = own_controller.tasks({"name": "command", "ansible.builtin.command": "hostname"}, arguments=("--forks", "6")).check()
     assert {host: result["stdout"] for _unused, host, result in run.tasks()} == {name: name for name in names}
@@ -155,7 +155,7 @@ def test_throttled_and_failing_api(lab: Lab, own_controller: Controller) -> None
 @pytest.mark.slow
 @by_both_later
 def test_credentials_that_expire_in_a_run(lab: Lab, own_controller: Controller, route: str) -> None:
-    there = next(node for node in lab.nodes() if node.account != lab.account)
+    there = next(node for node in running_nodes(lab) if node.account != lab.account)
     own_controller.hosts({there.name: connection_variables(lab, there.name, route)}, ansible_python_interpreter="/usr/bin/python3")
     own_controller.tasks({"name": "before", "ansible.builtin.command": "true"}).check()
     assert lab.expire_credentials(role="FleetOperator") > 0
@@ -416,7 +416,7 @@ def test_reset_does_not_kill_another_workers_command(lab: Lab, controller: Contr
 @pytest.mark.parametrize("tasks", [pytest.param(12, id="12-tasks"), pytest.param(2000, id="2000-tasks", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_tasks_under_loss_cuts_and_throttling(lab: Lab, own_controller: Controller, tasks: int) -> None:
     """Two in a hundred frames are lost each way, websockets are cut, the API is throttled: each task runs once, and says the truth."""
-    names = [node.name for node in lab.nodes() if node.kind in ("process", "agent") and node.status == "running"]
+    names = [node.name for node in running_nodes(lab)]
     own_controller.hosts({name: connection_variables(lab, name) for name in names}, ansible_python_interpreter="/usr/bin/python3")
     rounds = -(-tasks // len(names))
     mark = f"/tmp/endurance-{tasks}"

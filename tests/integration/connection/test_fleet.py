@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import connection_variables
+from tests.integration.conftest import connection_variables, running_nodes
 from tests.integration.controller import Controller, Run, mux_processes, peak_memory, stop_mux
 from tests.integration.waiting import eventually
 from tests.lab import Lab
@@ -34,7 +34,7 @@ def ids(lab: Lab) -> dict[str, str]:
 
 
 def test_many_forks_that_start_at_once_share_one_mux(lab: Lab, own_controller: Controller) -> None:
-    nodes = [node.name for node in lab.nodes() if node.kind in ("process", "agent") and node.status == "running"]
+    nodes = [node.name for node in running_nodes(lab)]
     hosts = {f"host-{number}": nodes[number % len(nodes)] for number in range(20)}
     own_controller.hosts({host: connection_variables(lab, name) for host, name in hosts.items()})
     before = len(lab.sessions(active=True))
