@@ -126,4 +126,3 @@ def nodes(count: int) -> list[str]:
 def every(number: int) -> Callable[[str], str]:
     """Every node fails whose number this divides."""
     return lambda node: "Success" if int(node[2:], 16) % number else "Failed"
-

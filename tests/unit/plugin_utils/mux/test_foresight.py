@@ -74,9 +74,11 @@ async def opened(folder: Path) -> AsyncIterator[Node]:
     service = LocalService()
     made = Node(service, folder / "base")
     await made.channel.open()
-    yield made
-    await made.channel.close()
-    service.close()
+    try:
+        yield made
+    finally:
+        await made.channel.close()
+        service.close()
 
 
 @pytest_asyncio.fixture
