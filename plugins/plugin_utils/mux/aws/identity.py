@@ -32,7 +32,6 @@ from .signature import websocket_headers
 
 if TYPE_CHECKING:
     import botocore.credentials
-    import botocore.loaders
     import botocore.session
 
 _NEVER = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC).isoformat()
