@@ -80,8 +80,13 @@ def is_transient(error: BaseException) -> bool:
     return name in _TRANSIENT
 
 
-def is_unsent(error: BaseException) -> bool:
-    """The request surely did not reach the service. TLS can also break while the answer is read: only a certificate is judged before."""
+def may_be_accepted(error: BaseException) -> bool:
+    """A request without a good answer may have had an effect: the service has not refused it, and may have got it."""
+    return http_status(error) >= 500 if error_code(error) else not _is_unsent(error)
+
+
+def _is_unsent(error: BaseException) -> bool:
+    """It surely did not reach the service. TLS can also break while the answer is read: only a certificate is judged before."""
     origin = _origin(error)
     name = type(origin).__name__
     return name in _UNSENT or (name == "SSLError" and "CERTIFICATE_VERIFY_FAILED" in str(origin))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..aws_errors import error_code, http_status, is_expired, is_throttling, is_unsent
+from ..aws_errors import is_expired, is_throttling, may_be_accepted
 from ..pace import SerialPace
 from ..problems import CollectError
 from ..scope import Place
@@ -138,8 +138,6 @@ class Caller:
 
 
 def _may_have_had_an_effect(error: Exception) -> bool:
-    """A fault of the service or of the way back: the request may have been accepted. Errors of ours are none of these."""
-    if error_code(error):
-        return http_status(error) >= 500
+    """A fault of the service or of the way back. Errors of ours are none of these."""
     ours = not any(kind.__module__.startswith(("botocore.", "urllib3.")) for kind in type(error).__mro__)
-    return not ours and not is_unsent(error)
+    return not ours and may_be_accepted(error)

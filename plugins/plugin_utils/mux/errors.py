@@ -19,13 +19,13 @@ from ...module_utils.aws_errors import (
     is_expired,
     is_throttling,
     is_transient,
-    is_unsent,
+    may_be_accepted,
 )
 from .protocol import ErrorKind
 
 __all__ = [
     "NO_DOCUMENT_CODES", "UNKNOWN_KEY_CODES", "PassingError", "RequestError", "ServiceFault", "TurnTooLate", "denied_resource", "error_code", "error_message",
-    "explain", "http_status", "is_denied", "is_expired", "is_no_document", "is_throttling", "is_transient", "is_unsent", "unreachable",
+    "explain", "http_status", "is_denied", "is_expired", "is_no_document", "is_throttling", "is_transient", "may_be_accepted", "unreachable",
 ]  # fmt: skip
 
 NO_DOCUMENT_CODES = frozenset(("InvalidDocument", "InvalidDocumentVersion", "DocumentNotFound"))

@@ -206,7 +206,5 @@ class _Ambiguous(Exception):
 
 
 def _may_be_accepted(error: Exception) -> bool:
-    """Unless AWS has refused it, or surely not got it."""
-    if isinstance(error, RequestError | CredentialsError) or errors.is_unsent(error):
-        return False
-    return not errors.error_code(error) or errors.http_status(error) >= 500
+    """Errors of ours come before a request."""
+    return not isinstance(error, RequestError | CredentialsError) and errors.may_be_accepted(error)
