@@ -89,7 +89,7 @@ test: $(TESTED) ## everything that must pass before a change lands
 	@python tests/tools/run_parts.py $(CHECKS)
 
 test-long: $(TESTED) ## the slower cases
-	@pytest -q $(LATER) tests --junit-xml=$(RESULTS)/long.xml
+	@$(PYTEST) $(LATER) tests --junit-xml=$(RESULTS)/long.xml || { echo 'Once more, alone:'; $(ALONE) $(LATER) tests; }
 	@$(MOLECULE) --scenario-name agent
 
 test-agent: $(TESTED) ## AGENT=/folder: the integration suite on real agents, compared with our nodes
