@@ -27,6 +27,8 @@ from .spec import LabSpec, NodeDefinition, default_nodes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _START_SECONDS = 120.0
+_ANSWER_SECONDS = 1200.0
+"""The root of machine nodes may have to be made first."""
 
 
 class LabError(Exception):
@@ -469,7 +471,7 @@ def boto_session() -> Any:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("lab", timeout=180)
+        super().__init__("lab", timeout=_ANSWER_SECONDS)
         self._socket_path = path
 
     def connect(self) -> None:

@@ -80,14 +80,21 @@ async def _make(image: Path) -> None:
     log = image.with_suffix(".log")
     await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
     process = await asyncio.create_subprocess_exec(
-        # Its mounts are its own, so that nothing of a broken run stays mounted.
-        *("unshare", "--mount", "sh", "-ec", _SCRIPT, "sh", str(draft)),
+        # Its mounts and processes are its own: nothing stays mounted or goes on to write when it is broken off.
+        *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"),
+        *("sh", "-ec", _SCRIPT, "sh", str(draft)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log.open("wb"),
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
     )
-    if await process.wait() != 0:
+    try:
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status != 0:
         words = log.read_text(errors="replace").strip().splitlines()[-3:]
         raise NodeError(f"the root of machine nodes could not be made ({log}): {' / '.join(words)}")
     draft.rename(image)
