@@ -72,7 +72,7 @@ class Keeper(Job):
     def __init__(self, runner):
         Job.__init__(self, runner, 0)
         self.parts, self.size = {}, 0  # by hash
-        self.zygotes, self.unfit = {}, set()  # by key
+        self.zygotes, self.unfit = {}, {}  # by key; the latter say why
         self.unforeseen = set()  # errands that did not go as usual
         runner.jobs[0] = self
         runner.handlers[WARM] = lambda number, payload: runner.begin(Warm, number, payload)
@@ -235,7 +235,7 @@ class Zygote:
             job.finished(value)
         else:
             if value == NEVER:
-                self.keeper.unfit.add(self.key)
+                self.keeper.unfit[self.key] = "it cannot run such a module"
             if value != ANYWAY:
                 self.drop()
             job.refused(again=value == ANEW)
@@ -338,7 +338,7 @@ class Warm(Exec):
     def proceed(self):
         keeper.recipe(self.recipe)
         if self.key in keeper.unfit:
-            raise Refused("ENOTSUP", "this interpreter cannot be kept")
+            raise Refused("ENOTSUP", "this interpreter cannot be kept: %s" % keeper.unfit[self.key])
         self.zygote = keeper.zygotes.get(self.key)
         if self.zygote is None:
             keeper.room()
@@ -424,7 +424,7 @@ class Warm(Exec):
         if outputs != [value for file in found for value in (file.st_dev, file.st_ino)]:
             # sudo, or whoever, sits between the interpreter and us and logs what passes. It shall go on doing so.
             socket.close()
-            keeper.unfit.add(self.key)
+            keeper.unfit[self.key] = "its output passes through another program"
             return
         socket.setblocking(False)
         for source in self.sources:
@@ -444,12 +444,12 @@ class Warm(Exec):
         """The command that was to start the interpreter ended."""
         zygote, self.zygote = self.zygote, None
         self.hello.close()
-        unfit = self.key in keeper.unfit or (os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNFIT)
-        if unfit:
-            keeper.unfit.add(self.key)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNFIT:
+            keeper.unfit[self.key] = (self.held or b"").rpartition(b"\n")[2].decode("utf-8", "replace") or "it is no CPython 3.8 or newer"
+        if self.key in keeper.unfit:
             close(self.why)
             self.close_all()
-            self.fail("ENOTSUP", "this interpreter cannot be kept")
+            self.fail("ENOTSUP", "this interpreter cannot be kept: %s" % keeper.unfit[self.key])
         else:
             self.release()
             Exec.ended(self, status)

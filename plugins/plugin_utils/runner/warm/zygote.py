@@ -39,7 +39,7 @@ import struct
 import sys
 import time
 
-UNFIT = 97  # status of an interpreter that cannot be a zygote; its output is not used
+UNFIT = 97  # status of an interpreter that cannot be a zygote; the last line of its output says why
 HELLO = struct.Struct("!B3B4Q")  # version of this protocol, of Python; device and inode of stdout and of stderr
 JOB = struct.Struct("!cI32sQ2Q")  # "J", job, recipe, length of the job's own part, device and inode of its directory
 KILL = struct.Struct("!cIB")  # "K", job, signal
@@ -338,7 +338,8 @@ if __name__ == "zygote":
     del MAIN["zygote"]  # the name that this start gave to this namespace
     try:
         zygote = Zygote()
-    except Exception:
+    except Exception as error:
+        os.write(1, ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace"))
         os._exit(UNFIT)
     code = zygote.serve()
     try:

@@ -198,13 +198,15 @@ def test_change_of_openssls_configuration(node: WarmNode, tmp_path: Path) -> Non
 def test_old_ones_go(node: WarmNode, tmp_path: Path) -> None:
     """An interpreter that takes no more jobs ends when its last one has."""
     environment = {"PYTHONPATH": str(tmp_path)}
-    id_ = node.submit(core.command(environment=environment), core.payload("ends", {"how": "subprocess", "argument": "sleep 2"}))
+    wait = f"until [ -e {tmp_path}/enough ]; do sleep 0.05; done"
+    id_ = node.submit(core.command(environment=environment), core.payload("ends", {"how": "subprocess", "argument": wait}))
     node.client.stdin_eof(id_)
     node.until(lambda: len(zygotes(node)) == 1)
     (old,) = zygotes(node)
     (tmp_path / "new.py").touch()
     assert node.warm(core.command(environment=environment), core.payload("ping")).rc == 0
     assert old in zygotes(node)
+    (tmp_path / "enough").touch()
     assert node.wait(id_).rc == 0
     node.until(lambda: old not in zygotes(node))
 
@@ -291,21 +293,33 @@ def test_the_program_is_not_said_before_become_has_accepted(node: WarmNode, tmp_
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_input_and_output_that_sudo_logs_stay_logged(node: WarmNode, tmp_path: Path) -> None:
+    # Of a user whom no test beside this one becomes.
     rules = Path("/etc/sudoers.d/fleet-ssm-test")
-    rules.write_text(f'Defaults>nobody log_output, iolog_dir="{tmp_path}"\n')
+    rules.write_text(f'Defaults>daemon log_output, iolog_dir="{tmp_path}"\n')
     try:
         for _turn in range(2):
-            result = ping(node, "sudo", become_user="nobody")
+            result = ping(node, "sudo", become_user="daemon")
             assert code(result) in NOT_STARTED
         assert isinstance(result.end, Failed)
+        assert result.end.message.endswith("its output passes through another program")
         node.requests.failed(result.end)
-        job = payload.split(core.command("sudo", become_user="nobody"), core.payload("ping"), node.recipes)
+        job = payload.split(core.command("sudo", become_user="daemon"), core.payload("ping"), node.recipes)
         assert job is not None
         assert not node.requests.worthwhile(job)
         assert node.requests.worthwhile(job, b"another password")
     finally:
         rules.unlink()
     assert zygotes(node) == []
+
+
+def test_the_reason_why_one_cannot_be_kept_is_said(node: WarmNode, tmp_path: Path) -> None:
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(f"#!{sys.executable}\nimport os, sys\nos.setpgid(0, 0)\nos.execv({core.INTERPRETER!r}, sys.argv)\n")
+    interpreter.chmod(0o755)
+    result = ping(node, interpreter=str(interpreter))
+    assert code(result) in NOT_STARTED
+    assert isinstance(result.end, Failed)
+    assert result.end.message.endswith("cannot be kept: SystemError: a process group that a job's cannot be made like")
 
 
 def _pythons() -> list[str]:
