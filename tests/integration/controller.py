@@ -168,17 +168,20 @@ def stop_mux(home: Path, environment: Mapping[str, str]) -> None:
     run_mux({"PATH": os.environ["PATH"], **environment, "HOME": str(home)}, "stop")
 
 
-def mux_processes(home: Path) -> list[int]:
-    """Process ids of the muxes that serve a home directory."""
-    found = []
+def processes(home: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Of what was started with a home directory, the process ids and command lines."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, environment = (process / "cmdline").read_bytes().split(b"\0"), (process / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if b"serve" in command and any(word.endswith(b"mux") for word in command) and f"HOME={home}".encode() in environment:
-            found.append(int(process.name))
-    return found
+        if f"HOME={home}".encode() in environment:
+            yield int(process.name), command
+
+
+def mux_processes(home: Path) -> list[int]:
+    """Process ids of the muxes that serve a home directory."""
+    return [pid for pid, command in processes(home) if b"serve" in command and any(word.endswith(b"mux") for word in command)]
 
 
 def peak_memory(pid: int) -> int:

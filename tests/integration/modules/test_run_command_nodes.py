@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.integration.controller import processes
 from tests.integration.modules.local import ROLE, Local
+from tests.integration.waiting import eventually
 from tests.lab import Lab
 
 EVERYWHERE = {"regions": ["eu-central-1", "us-east-1"], "accounts": [{"name": "one"}, {"name": "two", "role_arn": ROLE}]}
@@ -89,7 +91,7 @@ def test_cancelled_in_mid_run_and_found_later(local: Local, web: dict[str, Any],
 
 @pytest.mark.slow
 def test_a_controller_that_is_killed_is_followed_by_one_that_takes_over(local: Local, web: dict[str, Any]) -> None:
-    options = {**web, "commands": ["echo once >> /tmp/killed-controller; sleep 6; cat /tmp/killed-controller; rm /tmp/killed-controller"], "run_id": "killed"}
+    options = {**web, "commands": ["echo once >> /tmp/killed-controller; sleep 15; cat /tmp/killed-controller; rm /tmp/killed-controller"], "run_id": "killed"}
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "it", "fleet.ssm.run_command": options}]}]
     path = local.controller.write_playbook(play, "killed.yml")
     local.lab.reset_requests()
@@ -101,6 +103,7 @@ def test_a_controller_that_is_killed_is_followed_by_one_that_takes_over(local: L
         killer.wait(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    eventually(lambda: not list(processes(local.controller.home)), 8, "it goes on without its controller")
     (node,) = local("run_command", **options)["nodes"]
     assert node["stdout"] == "once\n" and local.lab.requests().counts["ssm:SendCommand"] == 1
 
