@@ -295,10 +295,14 @@ ansible.cfg: |
   dest = /var/lib/fleet/outputs
   upload = s3://fleet-reports/{job_id}/{date}/{playbook}
 
-environment of an AWX job template: |
-  FLEET_SSM_OUTPUTS_DEST=/tmp/outputs
-  FLEET_SSM_OUTPUTS_UPLOAD=s3://fleet-reports/{job_id}
-  FLEET_SSM_OUTPUTS_UPLOAD_WHAT=all
+ansible.cfg of an AWX project: |
+  [defaults]
+  callbacks_enabled = fleet.ssm.outputs
+
+  [fleet_ssm_outputs]
+  dest = /tmp/outputs
+  upload = s3://fleet-reports/{job_id}
+  upload_what = all
 
 for one run: |
   ansible-playbook site.yml -e fleet_ssm_outputs_run=release-42

@@ -274,7 +274,7 @@ EXAMPLES = r"""
 
 - name: A job that may be killed and started again
   fleet.ssm.run_command:
-    run_id: "awx-{{ awx_job_id }}-agent"
+    run_id: "{{ change }}-agent" # of the survey, say: a job that AWX launches again has another awx_job_id
     document: AWS-UpdateSSMAgent
     nodes: "{{ found.nodes }}"
     regions: [eu-central-1]

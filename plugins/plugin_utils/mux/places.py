@@ -16,7 +16,7 @@ _SOURCES = (PLUGIN_UTILS, PLUGIN_UTILS.parent / "module_utils")
 _SOCKET_LIMIT = 104
 """Bytes of a unix socket's path that every platform allows (Linux has 108, macOS 104 with the final zero)."""
 
-_REMEDY = "Set the option control_path_dir to a folder of your own"
+_REMEDY = "Set the option control_path_dir (FLEET_SSM_CONTROL_PATH_DIR) to a folder of your own"
 
 
 class PlaceError(Exception):

@@ -81,9 +81,10 @@ def _connect(options: Mapping[str, Any]) -> Any:
     names = ("profile", "access_key", "secret_key", "session_token", "role_arn", "external_id")
     account: Account = parse_accounts(None, {name: options.get(name) for name in names}, SOURCE)[0]
     # The region is in an output's address; this one is for addresses without, and any one does, since S3 says where a bucket is.
-    known = options.get("region") or options.get("profile") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = options.get("region") or os.environ.get("AWS_REGION")  # of which botocore knows nothing
+    known = region or options.get("profile") or os.environ.get("AWS_DEFAULT_REGION")
     pool = ClientPool(
-        region=options.get("region") if known else "us-east-1",
+        region=region if known else "us-east-1",
         endpoint_url=options.get("endpoint_url"),
         network=Network.choose(environ=os.environ),
         connections=int(options["connections"]),

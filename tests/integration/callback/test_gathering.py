@@ -218,7 +218,9 @@ def test_a_cut_output_without_a_bucket_is_no_whole_one(run: Run) -> None:
     assert "s3_bucket" in run.lines()["i-1"]["stdout"]["problem"]["text"] and run.output("i-1", "stdout.cut") == b"x" * 2500
 
 
-def test_files_are_uploaded_below_a_key(run: Run, aws: Lab) -> None:
+@pytest.mark.parametrize("other", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_files_are_uploaded_below_a_key(run: Run, aws: Lab, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    monkeypatch.delenv(other)  # either one tells the region
     run.put("i-1", "stdout", b"one")
     run.expect(run.node("i-1", "one"))
     gatherer = Gatherer(run.folder, {"connections": 4, "late_seconds": 0})
