@@ -309,7 +309,7 @@ class Connection(ConnectionBase):
                     streams[FrameType.STDERR].extend(streams[FrameType.TTY])
                     escalation.check_end(b"".join(streams[FrameType.STDERR]))
                 if content.get("left_open"):
-                    display.warning(_LEFT_OPEN, host=self._host)
+                    display.warning(f"{self._host}: {_LEFT_OPEN}")
                 return content["returncode"], b"".join(streams[FrameType.STDOUT]), b"".join(streams[FrameType.STDERR])
             if kind is FrameType.STARTED:
                 started = True
