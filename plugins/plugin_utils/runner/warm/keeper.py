@@ -73,6 +73,7 @@ class Keeper(Job):
         Job.__init__(self, runner, 0)
         self.parts, self.size = {}, 0  # by hash
         self.zygotes, self.unfit = {}, {}  # by key; the latter say why
+        self.leaving = []  # zygotes of third users that were told to end
         self.unforeseen = set()  # errands that did not go as usual
         runner.jobs[0] = self
         runner.handlers[WARM] = lambda number, payload: runner.begin(Warm, number, payload)
@@ -113,6 +114,13 @@ class Keeper(Job):
                 raise Refused("EBUSY", "enough interpreters are kept")
             min(idle, key=lambda zygote: zygote.used).close()
 
+    def third_users(self, key):
+        """Before a job of another zygote: end those whose users would have no process without us (and can be removed then). The ones to wait for."""
+        for zygote in list(self.zygotes.values()):
+            if zygote.third and zygote.key != key and not zygote.busy():
+                zygote.close()
+        return self.leaving
+
     def abort(self):
         for zygote in list(self.zygotes.values()):
             for job in list(zygote.jobs.values()):
@@ -128,6 +136,7 @@ class Zygote:
     def __init__(self, keeper, key):
         self.keeper, self.runner, self.key = keeper, keeper.runner, key
         self.control = self.slave = None
+        self.third = False  # neither root's nor the session's own user's
         self.sent, self.jobs, self.waiting = set(), {}, []
         self.sources = []
         self.used = now()
@@ -141,6 +150,8 @@ class Zygote:
     def adopt(self, socket, start):
         """It has reported itself: its command, so far the request's own, is kept from now on, and so is its terminal."""
         self.control = socket
+        _pid, user, _group = struct.unpack("3i", socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
+        self.third = user not in (0, os.geteuid())
         self.slave, start.slave = start.slave, None
         self.runner.children[start.pid] = self
         self.sources = [Control(self, socket)] + [Drain(self, source) for source in start.sources]
@@ -164,6 +175,9 @@ class Zygote:
                     close(source.fd)
             self.control.close()
             self.control = None
+            if self.third:
+                self.keeper.leaving.append(self)
+                self.runner.at(TERM_TO_KILL, self.left)
         if self.slave is not None:
             close(self.slave)
             self.slave = None
@@ -175,6 +189,13 @@ class Zygote:
     def ended(self, status):
         """The command that started it is over, and so is all under it."""
         self.close()
+        self.left()
+
+    def left(self):
+        """Nothing of it is there any more, or nobody waits for that any longer."""
+        if self in self.keeper.leaving:
+            self.keeper.leaving.remove(self)
+        self.drop()
 
     # Its jobs
 
@@ -339,6 +360,11 @@ class Warm(Exec):
         keeper.recipe(self.recipe)
         if self.key in keeper.unfit:
             raise Refused("ENOTSUP", "this interpreter cannot be kept: %s" % keeper.unfit[self.key])
+        leaving = keeper.third_users(self.key)
+        if leaving:
+            self.zygote = leaving[0]
+            self.zygote.waiting.append(self)
+            return
         self.zygote = keeper.zygotes.get(self.key)
         if self.zygote is None:
             keeper.room()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -79,6 +80,18 @@ def test_secrets_keep_apart(node: WarmNode) -> None:
         node.client.stdin_eof(id_)
         assert node.wait(id_).rc == 0
     assert len(zygotes(node)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_third_users_is_gone_before_a_module_of_others_begins(node: WarmNode) -> None:
+    """A user who has a process cannot be removed."""
+    assert ping(node).rc == 0
+    mine = zygotes(node)
+    assert ping(node, "sudo", become_user="nobody").rc == 0
+    (theirs,) = set(zygotes(node)) - set(mine)
+    looked = node.warm(core.command(), core.payload("stat", {"path": f"/proc/{theirs}"}))
+    assert json.loads(looked.stdout)["stat"] == {"exists": False}
+    assert zygotes(node) == mine
 
 
 def test_ended_with_the_runner() -> None:
