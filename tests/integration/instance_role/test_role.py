@@ -154,7 +154,8 @@ def test_an_account_that_refuses_leaves_the_other_and_is_told_at_the_end(estate:
     run = estate.run(consistency_timeout=1)
     assert run.returncode
     told = report(run)["errors"]
-    assert told[0].startswith("account other") and f"role {estate.name}: iam:CreateRole is not allowed for arn:aws:sts::{OTHER_ACCOUNT}:" in told[0]
+    assert told[0].startswith("account other") and "The others were done." not in told
+    assert f"role {estate.name}: iam:CreateRole is not allowed for arn:aws:sts::{OTHER_ACCOUNT}:" in told[0]
     assert profiles(estate.lab, *nodes) == [estate.name] * 2 + [None] * 2
     assert actions(run) == {"create role hub", "create instance_profile hub", "none role other", "none instance_profile other"}
     estate.lab.clear_permissions()
@@ -247,6 +248,38 @@ def test_the_default_host_management_configuration_touches_no_instance(estate: E
     assert settings() == {f"fleet/{estate.name}"}, kept.stdout
     estate.run(mode="dhmc", path="/fleet/", state="absent").check()
     assert settings() == {"$None"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["ssm:GetServiceSetting", "iam:PassRole"])
+def test_an_account_that_refuses_the_default_configuration_leaves_the_other(estate: Estate, action: str) -> None:
+    estate.lab.deny(action, principal="FleetOperator")
+    run = estate.run(mode="dhmc")
+    told = report(run)["errors"]
+    assert run.returncode and len(told) == 1 and told[0].startswith("account other, regions eu-central-1, us-east-1: "), told
+    assert f"{action} is not allowed for arn:aws:sts::{OTHER_ACCOUNT}:" in told[0] and f"Allow the action {action}" in told[0]
+    assert told[0] in run.result("fleet.ssm.instance_role : Say what was refused or is wrong")["msg"]
+    done = [f"{each['action']} {each['account_name']} {each['region']}" for each in report(run)["resources"] if each["kind"] == "service_setting"]
+    refused = [] if action == "ssm:GetServiceSetting" else [f"none other {region}" for region in REGIONS]
+    assert sorted(done) == [f"create hub {region}" for region in REGIONS] + refused
+    estate.lab.clear_permissions()
+    assert estate.run(mode="dhmc").check().stats["localhost"]["changed"] == 1
+    estate.run(mode="dhmc", state="absent").check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["ssm:CreateActivation", "ssm:PutParameter"])
+def test_an_account_that_refuses_an_activation_leaves_those_of_others(estate: Estate, action: str) -> None:
+    entries = [{"name": f"{estate.name}-{account}", "account": account, "parameter": f"/fleet/{estate.name}"} for account in ("other", "hub")]
+    estate.lab.deny(action, principal="FleetOperator")
+    run = estate.run(attach=False, activations=entries)
+    told = report(run)["errors"]
+    assert run.returncode and len(told) == 1 and told[0].startswith(f"account other, region eu-central-1: activation {estate.name}-other: "), told
+    assert f"{action} is not allowed for arn:aws:sts::{OTHER_ACCOUNT}:" in told[0] and f"Allow the action {action}" in told[0]
+    assert {"create role other", "create role hub", "create activation hub"} <= actions(run)
+    there = [estate.lab.client("ssm", account=account, region=REGIONS[0]).describe_activations()["ActivationList"] for account in (HUB, OTHER_ACCOUNT)]
+    ours = [[entry for entry in listed if entry["IamRole"].endswith(estate.name)] for listed in there]
+    assert [len(listed) for listed in ours] == [1, 0], "nothing is left of one whose code could not be kept"
 
 
 def register(lab: Lab, activation: dict[str, str]) -> str:
