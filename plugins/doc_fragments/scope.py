@@ -92,7 +92,7 @@ options:
     type: str
     default: fleet.ssm
   max_workers:
-    description: Accounts and regions that are worked on at once.
+    description: Accounts and regions, or instances in them, that are worked on at once.
     type: int
     default: 16
 """

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 
 from .aws_errors import error_code
 from .paced import PacedCalls
 from .problems import CollectError
 from .profile_plan import Role
-from .scope import Place, side_by_side
+from .scope import Place
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
@@ -69,16 +68,6 @@ class ProfileRoles:
         entries = self._calls.pages("iam", "ListInstanceProfilesForRole", "InstanceProfiles", region=self.place.region, token="Marker", RoleName=role)
         return [entry["Arn"] for entry in entries]
 
-    def users(self, roles: Iterable[str], look: Callable[[str, Iterable[str]], dict[str, set[str]]], max_workers: int) -> dict[str, set[str]]:
-        """Ids of all instances of the account that use each role, in every region that is enabled.
-
-        :param look: gives the instances of a region that have some profiles, by the profiles' ARNs.
-        """
-        arns = {role: self.profiles_of(role) for role in roles}
-        regions = self._calls("ec2", "DescribeRegions", region=self.place.region)["Regions"]
-        found: dict[str, set[str]] = {role: set() for role in arns}
-        every = sorted({arn for listed in arns.values() for arn in listed})
-        for users in side_by_side(lambda entry: look(entry["RegionName"], every), regions, max_workers):
-            for role, listed in arns.items():
-                found[role].update(*(users[arn] for arn in listed))
-        return found
+    def regions(self) -> list[str]:
+        """Those that are enabled."""
+        return [entry["RegionName"] for entry in self._calls("ec2", "DescribeRegions", region=self.place.region)["Regions"]]

@@ -62,6 +62,9 @@ class _Account:
     instances: dict[int, list[Instance]] = field(default_factory=dict)  #: by the place's position in `places`
     entries: list[_Entry] = field(default_factory=list)
     widened: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    profiles: dict[str, list[str]] = field(default_factory=dict)  #: ARNs of all that have a role that is widened, by its name
+    users: dict[str, set[str]] = field(default_factory=dict)  #: ids of all instances that use it, likewise
+    regions: list[str] = field(default_factory=list)  #: where these may be
     outsiders: dict[str, list[str]] = field(default_factory=dict)
     error: CollectError | None = None  #: why nothing can be changed in it
 
@@ -88,7 +91,10 @@ class ProfileRun:
         self._look_for_instances()
         seen = {instance.instance_id for account in self._accounts.values() for listed in account.instances.values() for instance in listed}
         self._missing = [instance_id for instance_id in self._settings.ids if instance_id not in seen]
-        self._each_account(self._plan)
+        self._in_accounts(self._plan)
+        if not self._settings.widen_shared_roles:
+            self._look_for_outsiders()
+        self._in_accounts(self._await_profile)
 
     def _look_for_instances(self) -> None:
         pairs = [(account, number) for account in self._accounts.values() for number in range(len(account.places))]
@@ -102,14 +108,30 @@ class ProfileRun:
         for number, instances in account.instances.items():
             account.entries += [_Entry(account.places[number], step) for step in plan(self._wanted, instances, roles)]
         account.widened = widened(entry.step for entry in account.entries)
-        if account.widened and not self._settings.widen_shared_roles:
-            users = account.roles.users(account.widened, lambda region, arns: self._users(account, region, arns), self._settings.max_workers)
-            account.outsiders = outsiders(users, {instance.instance_id for instance in every})
-        if any(entry.step.action in ("attach", "replace") for entry in account.entries):
-            self._await_profile(account)
+
+    def _look_for_outsiders(self) -> None:
+        """See who else uses the roles that are widened, in every region of their accounts."""
+        self._in_accounts(self._find_profiles)
+        self._in_accounts(self._find_users, [(account, region) for account in self._usable() for region in account.regions])
+        for account in self._usable():
+            selected = {instance.instance_id for listed in account.instances.values() for instance in listed}
+            account.outsiders = outsiders(account.users, selected)
+
+    def _find_profiles(self, account: _Account) -> None:
+        if account.widened:
+            account.profiles = {role: account.roles.profiles_of(role) for role in account.widened}
+            account.regions = account.roles.regions()
+
+    def _find_users(self, account: _Account, region: str) -> None:
+        place, arns = account.roles.place, [arn for listed in account.profiles.values() for arn in listed]
+        found = self._place(Place(place.account, region, place.clients), account.calls).users(arns)
+        for role, listed in account.profiles.items():
+            account.users.setdefault(role, set()).update(*(found[arn] for arn in listed))
 
     def _await_profile(self, account: _Account) -> None:
         """Nothing is changed in an account that does not have the profile; in check mode it may be made by a task before this one."""
+        if not any(entry.step.action in ("attach", "replace") for entry in account.entries):
+            return
         if any(entry.step.action == "refuse" for entry in account.entries) or account.outsiders:
             return  # the task will stop anyway
         seconds = 0 if self._settings.check_mode else self._settings.consistency_timeout
@@ -118,10 +140,6 @@ class ProfileRun:
             self.warnings.append(str(error))
         elif error is not None:
             raise error
-
-    def _users(self, account: _Account, region: str, arns: Iterable[str]) -> dict[str, set[str]]:
-        place = account.roles.place
-        return self._place(Place(place.account, region, place.clients), account.calls).users(arns)
 
     # -- judging
 
@@ -149,7 +167,7 @@ class ProfileRun:
 
     def apply(self) -> None:
         """Do what is planned, or in check mode say so."""
-        accounts = [account for account in self._accounts.values() if account.error is None]
+        accounts = self._usable()
         if self._settings.check_mode:
             for account in accounts:
                 for entry in account.entries:
@@ -304,15 +322,23 @@ class ProfileRun:
 
         return self._side_by_side(run, items)
 
-    def _each_account(self, function: Callable[[_Account], None]) -> None:
-        def run(account: _Account) -> None:
+    def _in_accounts(self, function: Callable[..., None], jobs: Iterable[tuple[Any, ...]] | None = None) -> None:
+        """Side by side, for each account unless there are other jobs in them; what is refused takes the account out of the run.
+
+        :param jobs: what the function is called with; an account comes first.
+        """
+
+        def run(job: tuple[Any, ...]) -> None:
             try:
-                function(account)
+                function(*job)
             except CollectError as error:
-                account.error = error
+                job[0].error = error
                 self.errors.append(error)
 
-        self._side_by_side(run, list(self._accounts.values()))
+        self._side_by_side(run, [(account,) for account in self._usable()] if jobs is None else jobs)
+
+    def _usable(self) -> list[_Account]:
+        return [account for account in self._accounts.values() if account.error is None]
 
 
 def _where(place: Place) -> str:

@@ -8,6 +8,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,35 @@ def test_throttling_makes_it_slower_and_loses_nothing(local: Local, launch: Laun
     assert profiles(local.lab, *nodes) == [NODE] * 30
 
 
+def most_at_once(lab: Lab, action: str) -> int:
+    """How many calls of an action the lab had in hand at once, at most."""
+    entries = [entry for entry in lab.requests(entries=True).entries if entry["action"] == action]
+    ends = [datetime.fromisoformat(entry["time"]).timestamp() for entry in entries]
+    spans = [(end - entry["milliseconds"] / 1000, end) for entry, end in zip(entries, ends, strict=True)]
+    # The log's times are those of milliseconds.
+    return max(sum(began <= moment < end - 0.01 for began, end in spans) for moment, _unused in spans)
+
+
+def test_no_more_instances_are_changed_at_once_than_wanted(local: Local, launch: Launch, group: str) -> None:
+    for account, region in itertools.product((HUB, OTHER), REGIONS):
+        launch(2, account=account, region=region)
+    local.lab.fault_calls("ec2:AssociateIamInstanceProfile", delay=0.3)
+    local.lab.reset_requests()
+    assert local(MODULE, **BOTH, **by_tag(group), max_workers=3)["counts"] == {"attach": 8, "failed": 0}
+    assert most_at_once(local.lab, "ec2:AssociateIamInstanceProfile") == 3
+
+
+def test_no_more_regions_are_looked_at_at_once_than_wanted(local: Local, launch: Launch, group: str) -> None:
+    for account in (HUB, OTHER):
+        make_profile(local.lab, f"App-{group}", account)
+        launch(account=account, profile=f"App-{group}")
+    local.lab.fault_calls("ec2:DescribeIamInstanceProfileAssociations", delay=0.2)
+    local.lab.reset_requests()
+    result = local(MODULE, "--check", **BOTH, **by_tag(group), other_profile="augment", max_workers=2)
+    assert result["counts"] == {"augment": 2, "failed": 0}
+    assert most_at_once(local.lab, "ec2:DescribeIamInstanceProfileAssociations") == 2
+
+
 @pytest.mark.slow
 def test_a_lost_answer_is_no_failure(local: Local, launch: Launch, group: str, app: str) -> None:
     (bare,), (taken,) = launch(), launch(profile=app)
@@ -285,12 +315,17 @@ def test_a_lost_answer_is_no_failure(local: Local, launch: Launch, group: str, a
 
 
 @pytest.mark.slow
-def test_an_instance_that_is_terminated_meanwhile_is_told_and_stops_no_other(local: Local, launch: Launch, group: str) -> None:
+@pytest.mark.parametrize("last_call", ["DescribeIamInstanceProfileAssociations", "AssociateIamInstanceProfile"])
+def test_an_instance_that_is_terminated_meanwhile_is_told_and_stops_no_other(local: Local, launch: Launch, group: str, last_call: str) -> None:
     doomed, *others = launch(3)
-    local.lab.settings(association_seconds=8)
+    looked_at = last_call.startswith("Describe")
+    if looked_at:
+        local.lab.fault_calls("iam:GetInstanceProfile", delay=8)
+    else:
+        local.lab.settings(association_seconds=8)
 
     def end() -> None:
-        eventually(lambda: local.lab.requests().counts.get("ec2:AssociateIamInstanceProfile", 0) == 3)
+        eventually(lambda: local.lab.requests().counts.get(f"ec2:{last_call}", 0) == (1 if looked_at else 3))
         local.lab.client("ec2", region=REGIONS[0]).terminate_instances(InstanceIds=[doomed.node_id])
 
     local.lab.reset_requests()
