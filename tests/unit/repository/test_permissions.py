@@ -33,6 +33,13 @@ def test_each_policy_is_somebodys() -> None:
     assert policies_in(section()) == {path.stem for path in (DOCS / "policies").glob("*.json")}
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "policies").glob("*.json")), ids=lambda path: path.stem)
+def test_who_may_give_a_role_to_instances_may_do_so_in_china(path: Path) -> None:
+    statements = json.loads(path.read_text(encoding="utf-8"))["Statement"]
+    passed = [each["Condition"]["StringEquals"]["iam:PassedToService"] for each in statements if each["Action"] == "iam:PassRole"]
+    assert "ec2.amazonaws.com" not in passed and all("ec2.amazonaws.com.cn" in each for each in passed if "ec2.amazonaws.com" in each)
+
+
 @pytest.mark.parametrize("row", [row for row in rows() if row.kind in ("module", "inventory")], ids=lambda row: row.name)
 def test_what_a_module_says_of_its_actions_is_in_the_table(row: Row) -> None:
     folder = "modules" if row.kind == "module" else row.kind

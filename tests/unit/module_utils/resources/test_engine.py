@@ -69,3 +69,9 @@ def test_what_was_done_before_a_refusal_is_told() -> None:
     assert all(bring_about(by_place, absent=False, max_workers=2))
     assert actions(by_place) == ["create role", "none service_setting", "none service_setting"]
     assert by_place[0][0].difference()["after"]["managed_policies"] == []
+
+
+@pytest.mark.parametrize(("region", "service"), [("us-gov-west-1", "ec2.amazonaws.com"), ("cn-north-1", "ec2.amazonaws.com.cn")])
+def test_a_role_trusts_ec2_by_the_name_that_it_has_in_the_place(region: str, service: str) -> None:
+    ((role,),) = resources_of([{**ROLE, "properties": {"trust": {"Service": "ec2.<domain>"}}}], [Api().place(region)])
+    assert role.wanted["trust"] == {"Service": service}
