@@ -123,6 +123,18 @@ def test_where_ec2_does_not_say_when_the_profile_came_a_back_off_is_possible() -
     assert "possible agent_back_off" not in codes(node(), GOOD)
 
 
+def test_a_profile_that_came_with_the_start_explains_no_agent_that_is_silent() -> None:
+    soon = replace(GOOD, profile_since=START + 60)
+    assert codes(node(), soon, now=START + HOUR)[0] == "likely agent_not_running"
+    assert codes(node(), soon, now=START + 120)[0] == "likely instance_starting"
+
+
+@pytest.mark.parametrize(("tokens_required", "hop_limit", "told"), [(True, 1, True), (True, 2, False), (False, 1, False)])
+def test_one_hop_is_too_short_only_for_tokens(tokens_required: bool, hop_limit: int, told: bool) -> None:
+    evidence = replace(GOOD, metadata=Metadata(True, tokens_required, hop_limit))
+    assert ("possible hop_limit" in codes(node(), evidence)) is told
+
+
 def test_an_agent_that_was_not_heard_since_the_instance_was_started_again() -> None:
     (cause, *_others) = diagnose(node(**{**LOST, "last_ping": "2025-12-31T00:00:00Z"}), GOOD, now=START + HOUR)
     assert "before the instance was started at 2026-01-01T00:00:00Z" in cause.sentence
