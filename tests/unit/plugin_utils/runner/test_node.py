@@ -285,6 +285,13 @@ def test_a_background_process_with_our_stdout(node: LocalNode) -> None:
     os.kill(int(result.stdout), signal.SIGKILL)
 
 
+def test_a_process_on_its_way_out_is_none_that_was_left(node: LocalNode) -> None:
+    """A daemon's parents, say, such as those of ansible-core's async_wrapper."""
+    result = node.run("setsid sleep 0.7 & sleep 0.2")
+    assert isinstance(result.end, Exited)
+    assert not result.end.left_open
+
+
 def test_nothing_is_lost_when_a_background_process_stays(node: LocalNode) -> None:
     """All of a command's own output, however long reading it takes."""
     result = node.run("sleep 20 & head -c 1500000 /dev/zero | tr '\\0' x; echo end; echo $! >&2")
