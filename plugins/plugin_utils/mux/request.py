@@ -37,6 +37,9 @@ _OTHER_NAMES = {"AWS_ACCESS_KEY": "AWS_ACCESS_KEY_ID", "AWS_SECRET_KEY": "AWS_SE
 SECRET_FIELDS = frozenset(("secret_key", "session_token", "proxy", "external_id"))
 """Options that no log, status or message may show. A proxy's URL can hold a password."""
 
+_MAY_BE_EMPTY = frozenset({"host", "bucket_prefix"})
+"""Of `host` it is a mistake, and not the default."""
+
 
 class OptionError(Exception):
     """An option has a value that cannot be used; the text names it."""
@@ -116,11 +119,12 @@ class ConnectionOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ConnectionOptions:
-        """The options among ``values``; what is unset (`None`) keeps its default.
+        """The options among ``values``. What is unset keeps its default: `None`, and an empty text, as of ``{{ lookup('env', 'AWS_PROFILE') }}``.
 
         :raises OptionError: a value cannot be used.
         """
-        return cls(**{name: values[name] for name in FIELD_NAMES if values.get(name) is not None})
+        given = {name: values.get(name) for name in FIELD_NAMES}
+        return cls(**{name: value for name, value in given.items() if value is not None and (value != "" or name in _MAY_BE_EMPTY)})
 
     def to_fields(self) -> dict[str, Any]:
         """What differs from the defaults, for JSON."""

@@ -43,6 +43,12 @@ def test_what_is_unset_has_its_default_and_does_not_cross_the_socket() -> None:
     assert options.to_fields() == {"host": "i-1"}
 
 
+def test_an_empty_text_is_unset() -> None:
+    options = ConnectionOptions.from_mapping({"host": "i-1", "profile": "", "access_key": "AKIA", "secret_key": "x", "session_token": "", "document": ""})
+    assert options.to_fields() == {"host": "i-1", "access_key": "AKIA", "secret_key": "x"}
+    assert ConnectionOptions.from_mapping({"host": "i-1", "bucket_prefix": ""}).to_fields() == {"host": "i-1", "bucket_prefix": ""}
+
+
 def test_options_cross_the_socket_unchanged() -> None:
     options = ConnectionOptions(host="web", region="eu-central-1", use_fips=True, external_id="x", role_arn="arn", control_persist=0)
     crossed = ConnectionOptions.from_mapping(json.loads(json.dumps(options.to_fields())))
