@@ -28,6 +28,7 @@ from .aws.identity_key import IdentityKey
 from .command.examination import examine as examine_commands
 from .examination import LIMIT, Failed, output_of, say, step
 from .request import FIELD_NAMES, ConnectionOptions, OptionError, credential_environment, make_reason
+from .session.known_nodes import KnownNodes
 from .session.route import SessionRoute
 from .session.warm import Warmth
 
@@ -170,6 +171,7 @@ class _Host:
     def __init__(self) -> None:
         self.log = logging.getLogger("fleet.ssm.doctor")
         self.log.setLevel(logging.CRITICAL)
+        self.known_nodes = KnownNodes(None)
         self.warmth = Warmth()
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
 

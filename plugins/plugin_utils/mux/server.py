@@ -25,6 +25,7 @@ from .log import log_to
 from .places import code_digest
 from .request import ConnectionOptions
 from .route import Route
+from .session.known_nodes import KnownNodes
 from .session.route import SessionRoute
 from .session.warm import Warmth
 from .start import peer_credentials
@@ -52,6 +53,7 @@ class Mux:
         self.retired = False
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
         """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
+        self.known_nodes = KnownNodes(os.path.join(os.path.dirname(path), "nodes"))
         self.warmth = Warmth()
         self.controllers = Controllers()
         self._listener = listener

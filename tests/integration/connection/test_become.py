@@ -123,11 +123,12 @@ def test_large_input_behind_a_password(controller: Controller) -> None:
 
 
 def test_both_sessions_of_a_new_node_are_of_the_same_user(lab: Lab, connect: Callable[..., DirectConnection]) -> None:
-    """An agent makes `ssm-user` for the first session that finds none; two that look at once would each make one, and sudo know but the second."""
+    """An agent makes `ssm-user` for the first session that finds none. Of two that look at once, sudo would know the second, the home be the first's."""
     (new,) = lab.add({"name": "new"})
     try:
-        held = "import fcntl, time; file = open('/etc/.pwd.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(3)"
-        new.run(f'python3 -c "{held}" >/dev/null 2>&1 &')  # meanwhile no user can be made
-        assert connect(new.node_id).execute("sudo -n id -un") == (0, b"root\n", b"")
+        seen = "until pgrep -x useradd; do sleep 0.05; done; sleep 2"
+        held = f"import fcntl, os; file = open('/etc/.pwd.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); os.system('{seen}')"
+        new.run(f'python3 -c "{held}" >/dev/null 2>&1 &')  # until then no user can be made
+        assert connect(new.node_id).execute("sudo -n id -un; stat -c %U ~") == (0, b"root\nssm-user\n", b"")
     finally:
         new.terminate()

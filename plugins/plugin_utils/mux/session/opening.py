@@ -23,6 +23,7 @@ from ..request import ConnectionOptions
 from ..tasks import Tasks
 from ..work import Work
 from .documents import Rung, ladder
+from .known_nodes import KnownNodes
 from .node_channel import NodeChannel
 from .patience import Patience
 from .sessions import NodeNotConnected, NodeSessions
@@ -46,9 +47,9 @@ REASON_WITHIN = 2.5
 _RECENT = 60.0
 _TARGET_KEPT = 300.0
 _SESSIONS_APART = 0.15
-"""Seconds between the two sessions of a node: agents stall when sessions come at once, and two that both find no `ssm-user` both make one."""
+"""Seconds between the two sessions of a node that is known: agents stall when sessions come at once."""
 _SECOND_LATE = 3.0
-"""Seconds for which the second session is waited for when the first one brought READY, to know that they have not made two `ssm-user`."""
+"""Seconds for which the second session is waited for when the first one brought READY, to know that they are of one user (another one's may have been made)."""
 
 
 class Surroundings(Protocol):
@@ -58,6 +59,7 @@ class Surroundings(Protocol):
     warmth: Warmth
     node_locks: dict[tuple[str | None, str], asyncio.Lock]
     """Sessions on one node are started one after another: several at once stall the agent's control channel for seconds."""
+    known_nodes: KnownNodes
 
     def make_room(self) -> None:
         """Called while a node is being opened."""
@@ -203,11 +205,12 @@ class NodeOpener:
         return unreachable(text)
 
     async def _connect(self, channel: NodeChannel, sessions: NodeSessions, reason: str, options: ConnectionOptions) -> NodeChannel:
-        """Wait for the runner; with a second session beside it where the document has one."""
+        """Wait for the runner; with a second session beside it where the document has one, or behind it on a node that may have no `ssm-user` yet."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         ready = loop.create_task(channel.open())
-        carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if channel.rung.output_document else None
+        together = channel.rung.output_document and self.node_id in self._mux.known_nodes
+        carrier = self._carriers.start(self._start_carrier(channel, reason, options)) if together else None
         try:
             await asyncio.wait([ready], timeout=min(ASK_AFTER, options.connection_timeout))
             if not ready.done() and (unknown := await sessions.require_connected()):
@@ -232,6 +235,9 @@ class NodeOpener:
                 carrier.cancel()
             self._tasks.start(channel.close())
             raise
+        self._mux.known_nodes.add(self.node_id)
+        if channel.rung.output_document and not together:
+            self.replace_carrier(channel, reason, options, wanted=lambda: channel.usable)
         return channel
 
     async def _start_carrier(self, channel: NodeChannel, reason: str, options: ConnectionOptions) -> None:

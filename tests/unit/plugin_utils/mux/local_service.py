@@ -23,6 +23,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import Reques
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Lifecycle
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.protocol import FrameType
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.known_nodes import KnownNodes
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
 from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Endpoint
@@ -92,6 +93,9 @@ class LocalSession:
     def end(self, reason: str) -> None:
         """The service ends it."""
         self._events.put_nowait(Closed(reason, clean=True))
+
+    def program_runs(self) -> None:
+        """Nothing is written before this anyway."""
 
     async def write(self, data: bytes) -> None:
         if self.closed:
@@ -200,6 +204,7 @@ class Surroundings:
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test")
+        self.known_nodes = KnownNodes(None)
         self.warmth = Warmth()
         self.node_locks: dict[tuple[str | None, str], asyncio.Lock] = {}
 

@@ -48,6 +48,12 @@ def options(number: int = 0, document: str = SHELL, **values: Any) -> Connection
     return ConnectionOptions(host=f"i-{number:08x}", document=document, **values)
 
 
+def knowing(surroundings: Surroundings) -> Surroundings:
+    """Both sessions of a node start together."""
+    surroundings.known_nodes.add(options().host)
+    return surroundings
+
+
 def make(who: Identity, service: LocalService | None, surroundings: Surroundings | None = None, **values: Any) -> SessionRoute:
     return SessionRoute(surroundings or Surroundings(), who, options(**values), service.client if service else SessionClient)
 
@@ -336,6 +342,24 @@ def slowly(service: LocalService) -> Callable[[dict[str, Any]], Any]:
     return start
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_the_second_session_of_a_node_that_may_have_no_user_yet_starts_behind_the_first(service: LocalService, known: bool) -> None:
+    surroundings, opened = Surroundings(), asyncio.Event()
+    before: list[bool] = []
+    service.rules["StartSession"] = lambda _values: before.append(opened.is_set())
+
+    async def open_slowly(_session: LocalSession) -> None:
+        await asyncio.sleep(0.6)
+        opened.set()
+
+    service.on_open = open_slowly
+    route = make(identity(ssm=service.url), service, knowing(surroundings) if known else surroundings, document=PUBLIC)
+    await route.open(route._options, "a test")
+    await until(lambda: len(before) == 2)
+    await route.close()
+    assert before == [False, not known]
+
+
 async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_started(service: LocalService) -> None:
     service.rules["StartSession"] = slowly(service)
 
@@ -344,7 +368,7 @@ async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_star
         session.end("the run-as user does not exist")
 
     service.on_open = over
-    route = make(identity(ssm=service.url), service, document=PUBLIC)
+    route = make(identity(ssm=service.url), service, knowing(Surroundings()), document=PUBLIC)
     with pytest.raises(RequestError, match="the run-as user does not exist"):
         await route.open(route._options, "a test")
     await route.close()
@@ -355,7 +379,7 @@ async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_star
 @pytest.mark.parametrize("document", [SHELL, PUBLIC])
 async def test_no_session_is_left_if_it_is_closed_while_it_opens(service: LocalService, document: str, moment: float) -> None:
     service.rules["StartSession"] = slowly(service)
-    route = make(identity(ssm=service.url), service, document=document)
+    route = make(identity(ssm=service.url), service, knowing(Surroundings()), document=document)
     opening = asyncio.create_task(route.open(route._options, "a test"))
     work, output = command("sleep 60")
     route.submit(work, route._options)
