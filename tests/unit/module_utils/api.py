@@ -1,53 +1,38 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API of one account with answers that a test gives, in the place of its clients."""
+"""One account's AWS by HTTP, with answers that a test gives."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account
-from ansible_collections.fleet.ssm.plugins.module_utils.clients import AccountClients
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import CollectError
+from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account, BaseIdentity
+from ansible_collections.fleet.ssm.plugins.module_utils.clients import AccountClients, ClientPool
 from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place
+from tests.unit.aws_endpoint import Answer, Endpoint
 
 HUB, REGION = "111111111111", "eu-central-1"
 
 
-class Refusal(Exception):
-    """What botocore raises for an error of AWS."""
+class Api(Endpoint):
+    """Its clients go from test to test, as making them takes most of the time."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.response = {"Error": {"Code": code, "Message": f"AWS says {code}"}}
+    def __init__(self) -> None:
+        super().__init__(self._answer)
+        self._answers: dict[str, Any] = {}
+        account = Account(base=BaseIdentity(access_key="KEY", secret_key="secret"), name="hub")
+        self._clients = AccountClients(ClientPool(region=REGION, endpoint_url=self.url), account)
 
-
-class Api:
-    """Notes the calls.
-
-    :param answers: by operation, a mapping, a function of the parameters that gives one, or the code of a refusal; others are answered by nothing.
-    """
-
-    def __init__(self, **answers: Any) -> None:
-        self.account = Account(name="hub")
-        self.answers = answers
-        self.calls: list[tuple[str, str]] = []  #: regions and operations
-
-    @property
-    def operations(self) -> list[str]:
-        return [operation for _region, operation in self.calls]
+    def answer(self, **answers: Any) -> None:
+        """From now on, by action: with a mapping, what a function of the parameters gives, or a refusal of a code; to others with nothing."""
+        self._answers = {"GetCallerIdentity": {"Account": HUB}, **answers}
+        self.seen.clear()
 
     def place(self, region: str = REGION) -> Place:
-        return Place(self.account, region, cast(AccountClients, self))
+        return Place(self._clients.account, region, self._clients)
 
-    def account_id(self) -> str:
-        return HUB
-
-    def call(self, _service: str, operation: str, *, region: str, **parameters: Any) -> Any:
-        self.calls.append((region, operation))
-        answer = self.answers.get(operation, {})
+    def _answer(self, action: str, _key: str, parameters: dict[str, Any]) -> Answer:
+        answer = self._answers.get(action, {})
         if callable(answer):
-            answer = answer(**parameters)
-        if isinstance(answer, str):
-            raise CollectError(self.account, region, operation, f"{operation} is refused.", "", Refusal(answer))
-        return answer
+            answer = answer(parameters)
+        return (400, {"__type": answer, "message": f"AWS says {answer}"}) if isinstance(answer, str) else (200, answer)

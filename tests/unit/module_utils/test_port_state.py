@@ -12,16 +12,18 @@ from ansible_collections.fleet.ssm.plugins.module_utils.security_rules import Se
 from tests.unit.module_utils.api import Api
 
 
-def test_a_rule_that_is_gone_already_keeps_no_other_one_open() -> None:
+def test_a_rule_that_is_gone_already_keeps_no_other_one_open(api: Api) -> None:
     there = {"sgr-open"}
 
-    def revoke(SecurityGroupRuleIds: list[str], **_unused: Any) -> Any:
-        if not there.issuperset(SecurityGroupRuleIds):
+    def revoke(parameters: dict[str, Any]) -> Any:
+        rule_ids = {value for name, value in parameters.items() if name.startswith("SecurityGroupRuleId.")}
+        if not there.issuperset(rule_ids):
             return "InvalidSecurityGroupRuleId.NotFound"
-        there.difference_update(SecurityGroupRuleIds)
+        there.difference_update(rule_ids)
         return {}
 
-    place = PortPlace(Api(RevokeSecurityGroupIngress=revoke).place(), [22], False, _users={"sg-1": []})
+    api.answer(RevokeSecurityGroupIngress=revoke)
+    place = PortPlace(api.place(), [22], False, _users={"sg-1": []})
     rules = [SecurityRule(rule_id, "sg-1", False, "tcp", 22, 22, "0.0.0.0/0") for rule_id in ("sgr-gone", "sgr-open")]
     place.verdicts = [Verdict(rule, (22,), close=True) for rule in rules]
     place.close()

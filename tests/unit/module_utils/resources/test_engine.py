@@ -12,9 +12,9 @@ from ansible_collections.fleet.ssm.plugins.module_utils.resources.engine import 
 from tests.unit.module_utils.api import Api
 
 REGIONS = ["eu-central-1", "us-east-1"]
-ROLE = {"kind": "role", "name": "FleetNode", "properties": {"trust": {}, "policies": {"fleet.ssm": {}}, "managed_policies": ["arn:x"]}}
+ROLE = {"kind": "role", "name": "FleetNode", "properties": {"trust": {}, "policies": {"fleet.ssm": {}}, "managed_policies": ["arn:aws:iam::aws:policy/X"]}}
 SETTING = {"kind": "service_setting", "name": "/ssm/x", "properties": {"value": "FleetNode"}}
-THERE = {"Role": {"AssumeRolePolicyDocument": {}, "Path": "/"}}
+THERE = {"Role": {"AssumeRolePolicyDocument": "{}", "Path": "/"}}
 SET = {"ServiceSetting": {"Status": "Customized", "SettingValue": "FleetNode"}}
 UNSET = {"ServiceSetting": {"Status": "Default", "SettingValue": ""}}
 
@@ -25,7 +25,7 @@ def planned(api: Api, *, absent: bool = False) -> list[list[Resource]]:
     for of_place in by_place:
         for resource in of_place:
             resource.plan(absent=absent)
-    api.calls.clear()
+    api.seen.clear()
     return by_place
 
 
@@ -34,37 +34,37 @@ def actions(by_place: list[list[Resource]]) -> list[str]:
 
 
 @pytest.mark.parametrize("absent", [False, True])
-def test_what_all_regions_share_is_made_before_and_removed_after(absent: bool) -> None:
-    api = Api(**({"GetRole": THERE, "GetServiceSetting": SET} if absent else {"GetRole": "NoSuchEntity", "GetServiceSetting": UNSET}))
+def test_what_all_regions_share_is_made_before_and_removed_after(api: Api, absent: bool) -> None:
+    api.answer(**({"GetRole": THERE, "GetServiceSetting": SET} if absent else {"GetRole": "NoSuchEntity", "GetServiceSetting": UNSET}))
     by_place = planned(api, absent=absent)
     assert bring_about(by_place, absent=absent, max_workers=2) == [None, None]
-    changes = [operation for operation in api.operations if operation in ("CreateRole", "DeleteRole", "UpdateServiceSetting", "ResetServiceSetting")]
+    changes = [operation for operation in api.actions if operation in ("CreateRole", "DeleteRole", "UpdateServiceSetting", "ResetServiceSetting")]
     assert changes == (["ResetServiceSetting"] * 2 + ["DeleteRole"] if absent else ["CreateRole"] + ["UpdateServiceSetting"] * 2)
 
 
-def test_no_region_names_a_role_that_was_refused() -> None:
-    api = Api(GetRole="NoSuchEntity", GetServiceSetting=UNSET, CreateRole="AccessDenied")
+def test_no_region_names_a_role_that_was_refused(api: Api) -> None:
+    api.answer(GetRole="NoSuchEntity", GetServiceSetting=UNSET, CreateRole="AccessDenied")
     by_place = planned(api)
     first, second = bring_about(by_place, absent=False, max_workers=2)
-    assert first is second is not None and "role FleetNode: CreateRole is refused" in str(first)
-    assert "UpdateServiceSetting" not in api.operations and actions(by_place) == ["none role", "none service_setting", "none service_setting"]
+    assert first is second is not None and "role FleetNode: iam:CreateRole is not allowed" in str(first)
+    assert "UpdateServiceSetting" not in api.actions and actions(by_place) == ["none role", "none service_setting", "none service_setting"]
 
 
-def test_a_role_stays_while_one_region_names_it() -> None:
-    def reset(**_unused: Any) -> Any:
-        return "AccessDenied" if api.operations.count("ResetServiceSetting") == 1 else {}
+def test_a_role_stays_while_one_region_names_it(api: Api) -> None:
+    def reset(_parameters: dict[str, Any]) -> Any:
+        return "AccessDenied" if api.actions.count("ResetServiceSetting") == 1 else {}
 
-    api = Api(GetRole=THERE, GetServiceSetting=SET, ResetServiceSetting=reset)
+    api.answer(GetRole=THERE, GetServiceSetting=SET, ResetServiceSetting=reset)
     by_place = planned(api, absent=True)
     assert all(bring_about(by_place, absent=True, max_workers=1))
-    assert "DeleteRole" not in api.operations and actions(by_place) == ["none role", "none service_setting", "remove service_setting"]
+    assert "DeleteRole" not in api.actions and actions(by_place) == ["none role", "none service_setting", "remove service_setting"]
 
 
-def test_what_was_done_before_a_refusal_is_told() -> None:
-    def get(**_unused: Any) -> Any:
-        return THERE if "CreateRole" in api.operations else "NoSuchEntity"
+def test_what_was_done_before_a_refusal_is_told(api: Api) -> None:
+    def get(_parameters: dict[str, Any]) -> Any:
+        return THERE if "CreateRole" in api.actions else "NoSuchEntity"
 
-    api = Api(GetRole=get, GetServiceSetting=UNSET, AttachRolePolicy="AccessDenied")
+    api.answer(GetRole=get, GetServiceSetting=UNSET, AttachRolePolicy="AccessDenied")
     by_place = planned(api)
     assert all(bring_about(by_place, absent=False, max_workers=2))
     assert actions(by_place) == ["create role", "none service_setting", "none service_setting"]

@@ -16,27 +16,28 @@ from tests.unit.module_utils.api import Api
 REGIONS = {"Regions": [{"RegionName": "eu-central-1"}, {"RegionName": "us-east-1"}]}
 
 
-def kept(**answers: Any) -> str:
+def kept(api: Api, **answers: Any) -> str:
     """Why the role stays, if instance i-1 and the profile FleetNode are about to lose it."""
     wanted = {"trust": {}, "policies": {}, "leaving": ["i-1", "FleetNode"]}
-    return Role(Api(DescribeRegions=REGIONS, **answers).place(), "FleetNode", wanted).kept()
+    api.answer(DescribeRegions=REGIONS, **answers)
+    return Role(api.place(), "FleetNode", wanted).kept()
 
 
-def test_machines_outside_ec2_keep_it() -> None:
+def test_machines_outside_ec2_keep_it(api: Api) -> None:
     nodes = [{"InstanceId": "mi-1", "IamRole": "FleetNode"}, {"InstanceId": "mi-2", "IamRole": "Other"}, {"InstanceId": "mi-3", "IamRole": "fleet/FleetNode"}]
-    assert kept(DescribeInstanceInformation={"InstanceInformationList": nodes}) == "nodes use it: mi-1, mi-3"
-    assert kept(DescribeInstanceInformation={"InstanceInformationList": nodes[1:2]}) == ""
+    assert kept(api, DescribeInstanceInformation={"InstanceInformationList": nodes}) == "nodes use it: mi-1, mi-3"
+    assert kept(api, DescribeInstanceInformation={"InstanceInformationList": nodes[1:2]}) == ""
 
 
-def test_another_profile_keeps_it_since_iam_would_only_strip_it() -> None:
+def test_another_profile_keeps_it_since_iam_would_only_strip_it(api: Api) -> None:
     profiles = [{"InstanceProfileName": name, "Arn": f"arn:aws:iam::111111111111:instance-profile/{name}"} for name in ("FleetNode", "Theirs")]
-    assert kept(ListInstanceProfilesForRole={"InstanceProfiles": profiles}) == "instance profiles have it: Theirs"
-    assert kept(ListInstanceProfilesForRole={"InstanceProfiles": profiles[:1]}) == ""
+    assert kept(api, ListInstanceProfilesForRole={"InstanceProfiles": profiles}) == "instance profiles have it: Theirs"
+    assert kept(api, ListInstanceProfilesForRole={"InstanceProfiles": profiles[:1]}) == ""
 
 
-def test_a_profile_keeps_the_role_of_others() -> None:
+def test_a_profile_keeps_the_role_of_others(api: Api) -> None:
     profile = {"Arn": "arn:aws:iam::111111111111:instance-profile/FleetNode", "Path": "/", "Roles": [{"RoleName": "Theirs"}]}
-    api = Api(GetInstanceProfile={"InstanceProfile": profile})
+    api.answer(GetInstanceProfile={"InstanceProfile": profile})
     ((resource,),) = resources_of([{"kind": "instance_profile", "name": "FleetNode", "properties": {"role": "FleetNode"}}], [api.place()])
     with pytest.raises(CollectError, match="has the role Theirs, by which instances may be managed"):
         resource.plan(absent=False)

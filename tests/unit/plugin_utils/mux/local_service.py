@@ -26,7 +26,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import Conne
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.known_nodes import KnownNodes
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
-from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Endpoint
+from tests.unit.aws_endpoint import Answer, Endpoint
 
 SHELL = "SSM-SessionManagerRunShell"
 """A document whose sessions come alone."""

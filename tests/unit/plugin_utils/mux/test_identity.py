@@ -26,7 +26,7 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError, ServiceFault
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
-from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Answerer, Endpoint
+from tests.unit.aws_endpoint import Answer, Answerer, Endpoint
 
 Serve = Callable[[Answerer], Endpoint]
 

@@ -16,8 +16,8 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key imp
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command import sender
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.command.sender import Order, Sender, Sent
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from tests.unit.aws_endpoint import Answer, Endpoint
 from tests.unit.plugin_utils.datachannel.loopback import PrivateCA
-from tests.unit.plugin_utils.mux.aws_endpoint import Answer, Endpoint
 
 ID = "11111111-2222-3333-4444-555555555555"
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import ssl
@@ -14,8 +15,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from moto.core.serialize import get_serializer_class
+from moto.core.utils import get_service_model
+
 Answer = tuple[int, Any]
-"""HTTP status, and text or what becomes JSON. Bytes are sent past TLS, and so break it."""
+"""HTTP status, and text or what is written as the service writes it, an error as `__type` and `message`. Bytes are sent past TLS, and so break it."""
 
 Answerer = Callable[[str, str, dict[str, Any]], Answer]
 """Of (action, key id, parameters)."""
@@ -31,18 +35,19 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                key = self.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+                key, _date, _region, service, *_others = self.headers["Authorization"].partition("Credential=")[2].split("/")
                 if target := self.headers.get("X-Amz-Target"):
-                    action, parameters = target.partition(".")[2], json.loads(body)
+                    action, parameters, written = target.partition(".")[2], json.loads(body), json.dumps
                 else:
                     parameters = dict(urllib.parse.parse_qsl(body))
                     action = parameters["Action"]
+                    written = functools.partial(_xml, service, action)
                 seen.append((action, key, parameters))
                 status, content = answer(action, key, parameters)
                 if isinstance(content, bytes):
                     os.write(self.connection.fileno(), content)
                     return
-                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                data = (content if isinstance(content, str) else written(content)).encode()
                 with contextlib.suppress(ConnectionError):
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(data)))
@@ -56,7 +61,7 @@ class Endpoint:
         self._server.daemon_threads = True
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
@@ -70,3 +75,10 @@ class Endpoint:
     @property
     def actions(self) -> list[str]:
         return [action for action, _unused, _unused in self.seen]
+
+
+def _xml(service: str, action: str, content: dict[str, str]) -> str:
+    if "__type" in content:
+        return f"<Response><Errors><Error><Code>{content['__type']}</Code><Message>{content['message']}</Message></Error></Errors></Response>"
+    operation = get_service_model(service).operation_model(action)
+    return str(get_serializer_class(service, operation.service_model.protocol)(operation).serialize(content)["body"])
