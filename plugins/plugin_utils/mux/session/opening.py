@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ...datachannel.client import SessionClient
 from ...runner.client import RunnerClient, RunnerSettings
 from ...runner.events import Ready
 from .. import errors
@@ -72,7 +71,6 @@ class NodeOpener:
     :param on_lost: for :class:`NodeChannel`.
     :param on_carrier_wanted: for :class:`NodeChannel`.
     :param on_estranged: for :class:`NodeChannel`.
-    :param client: for :class:`NodeSessions`.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class NodeOpener:
         on_lost: Callable[[NodeChannel, str, Sequence[Work]], None],
         on_carrier_wanted: Callable[[NodeChannel], None],
         on_estranged: Callable[[NodeChannel], None],
-        client: Callable[..., SessionClient] = SessionClient,
     ) -> None:
         self.node_id = ""
         """Once it is known."""
@@ -94,7 +91,6 @@ class NodeOpener:
         self._on_lost = on_lost
         self._on_carrier_wanted = on_carrier_wanted
         self._on_estranged = on_estranged
-        self._client = client
         self._log = mux.log
         self._node_known_at = float("-inf")
         self._carriers = Tasks()
@@ -162,7 +158,7 @@ class NodeOpener:
         """The ladder: the first document that can be used."""
         refused: list[str] = []
         known = self._identity.documents
-        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client, waited=patience.waited)
+        sessions = NodeSessions(self._identity, self.node_id, self._tasks, waited=patience.waited)
         for rung in ladder(options.document, options.output_document, options.run_as):
             mark = f"{rung.document}/{rung.typed}"
             await known.learn(mark)
@@ -247,7 +243,7 @@ class NodeOpener:
             return
         number, command = channel.runner.open_carrier()
         await asyncio.sleep(_SESSIONS_APART)
-        sessions = NodeSessions(self._identity, self.node_id, self._tasks, self._client)
+        sessions = NodeSessions(self._identity, self.node_id, self._tasks)
         try:
             session = await sessions.start(document, {"command": [command], **channel.rung.output_parameters}, reason, options)
         except Exception as error:

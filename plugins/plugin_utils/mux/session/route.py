@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...datachannel.client import SessionClient
 from ...runner.events import Ready
 from ..aws.identity import Identity
 from ..errors import RequestError, unreachable
@@ -27,16 +26,14 @@ _FORGET_AFTER = 600.0
 class SessionRoute:
     """One node by one identity, document and user; at most one channel takes new work at a time."""
 
-    def __init__(self, mux: Surroundings, identity: Identity, options: ConnectionOptions, client: Callable[..., SessionClient] = SessionClient) -> None:
+    def __init__(self, mux: Surroundings, identity: Identity, options: ConnectionOptions) -> None:
         self._mux = mux
         self._identity = identity
         self._options = options
         self._log = mux.log
         self._reason = "fleet.ssm"
         self._tasks = Tasks()
-        self._opener = NodeOpener(
-            mux, identity, self._tasks, on_lost=self._lost, on_carrier_wanted=self._carrier_wanted, on_estranged=self._estranged, client=client
-        )
+        self._opener = NodeOpener(mux, identity, self._tasks, on_lost=self._lost, on_carrier_wanted=self._carrier_wanted, on_estranged=self._estranged)
         self._channel: NodeChannel | None = None
         self._opening: asyncio.Task[None] | None = None
         self._waiting: list[Work] = []

@@ -31,23 +31,13 @@ class NodeNotConnected(Exception):
 class NodeSessions:
     """Those of one node, by one identity.
 
-    :param client: makes the data channel of a session that was started.
     :param waited: for :meth:`Identity.call`, of StartSession.
     """
 
-    def __init__(
-        self,
-        identity: Identity,
-        node_id: str,
-        tasks: Tasks,
-        client: Callable[..., SessionClient] = SessionClient,
-        *,
-        waited: Callable[[float], None] | None = None,
-    ) -> None:
+    def __init__(self, identity: Identity, node_id: str, tasks: Tasks, *, waited: Callable[[float], None] | None = None) -> None:
         self.node_id = node_id
         self._identity = identity
         self._tasks = tasks
-        self._client = client
         self._waited = waited
 
     async def start(self, document: str, parameters: Mapping[str, list[str]], reason: str, options: ConnectionOptions) -> SessionClient:
@@ -62,7 +52,7 @@ class NodeSessions:
             "ssm", "start_session", deadline=deadline, resource=self.node_id, late=self._undo, waited=self._waited, **request
         )
         session_id = answer["SessionId"]
-        return self._client(
+        return SessionClient(
             StartedSession(session_id, answer["StreamUrl"], answer["TokenValue"], self.node_id),
             resume=lambda: self._resume(session_id),
             terminate=lambda: self._terminate(session_id),

@@ -21,8 +21,11 @@ from .agent import Agent, closed
 class Service:
     """One session. ``echo`` makes output of input; tests change its attributes to inject faults."""
 
-    def __init__(self, agent: Agent, *, echo: Callable[[bytes], bytes] | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, agent: Agent, *, echo: Callable[[bytes], bytes] | None = None, tls: ssl.SSLContext | None = None, session_id: str = "session-1"
+    ) -> None:
         self.agent = agent
+        self.session_id = session_id
         self.openings: list[dict[str, Any]] = []
         self.user_agents: list[str] = []
         self.signatures: list[str | None] = []  # the header Authorization of each request for a websocket
@@ -39,7 +42,7 @@ class Service:
         self._wake = asyncio.Event()
 
     async def __aenter__(self) -> Service:
-        self._server = await serve(self._serve, "127.0.0.1", 0, ssl=self._tls, compression=None, process_request=self._admit, close_timeout=1)
+        self._server = await serve(self._serve, "127.0.0.1", 0, ssl=self._tls, compression=None, process_request=self.admit, close_timeout=1)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -55,11 +58,12 @@ class Service:
 
     def started(self, *, host: str = "127.0.0.1") -> StartedSession:
         scheme = "wss" if self._tls else "ws"
-        return StartedSession("session-1", f"{scheme}://{host}:{self.port}/v1/data-channel/session-1?role=publish_subscribe", f"token-{self.resumed}", "i-1")
+        url = f"{scheme}://{host}:{self.port}/v1/data-channel/{self.session_id}?role=publish_subscribe"
+        return StartedSession(self.session_id, url, f"token-{self.resumed}", "i-1")
 
     async def resume(self) -> StartedSession:
         if self.ended:
-            raise SessionGone("session-1 has ended")
+            raise SessionGone(f"{self.session_id} has ended")
         self.resumed += 1
         return self.started()
 
@@ -95,7 +99,8 @@ class Service:
             await asyncio.sleep(0.01)
         await self.send(closed(output))
 
-    def _admit(self, connection: ServerConnection, request: Any) -> Any:
+    async def admit(self, connection: ServerConnection, request: Any) -> Any:
+        """What a request for a websocket is answered; `None`: it is opened."""
         self.user_agents.append(request.headers.get("User-Agent", ""))
         self.signatures.append(request.headers.get("Authorization"))
         if self.refuse_with is not None:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""AWS's API by HTTP, and sessions that are processes on this machine: what a route needs, without data channels between."""
+"""AWS's API by HTTP, and sessions by websocket that are processes on this machine: what a route needs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import os
 import pty
 import signal
 import subprocess
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, StartedSession
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Closed, Output
+from websockets.asyncio.server import ServerConnection
+
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import StartedSession
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity_key import IdentityKey
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
@@ -27,6 +27,8 @@ from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.known_nodes 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Exec, Work
 from tests.unit.aws_endpoint import Answer, Endpoint
+from tests.unit.plugin_utils.datachannel.agent import Agent
+from tests.unit.plugin_utils.datachannel.service import Service
 
 SHELL = "SSM-SessionManagerRunShell"
 """A document whose sessions come alone."""
@@ -42,35 +44,85 @@ class Refusal(Exception):
         self.code, self.status = code, status
 
 
-class LocalSession:
-    """What is used of a SessionClient; its process has a terminal, or gives its output alone."""
+class LocalSession(Service):
+    """The other side of a SessionClient: a process on this machine, which has a terminal, or gives its output alone."""
 
-    def __init__(self, service: LocalService, started: StartedSession, *, terminate: Callable[[], Any], **_unused: Any) -> None:
-        self.session_id = started.session_id
-        self.reconnecting = False
-        self.deaf = False
-        self.closed = False
-        self._document, self._command = service.ordered[started.session_id]
+    def __init__(self, service: LocalService, session_id: str, document: str, command: str) -> None:
+        super().__init__(Agent(session_type="InteractiveCommands"), echo=self._input, session_id=session_id)
+        self.alter: Callable[[bytes], bytes] = bytes
+        """What becomes of its output on the way."""
         self._service = service
-        self._terminate = terminate
+        self._has_terminal = document in (SHELL, PUBLIC)
+        self._line = ["sh"] if document == SHELL else ["sh", "-c", command]
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Output | Closed] = asyncio.Queue()
-        self._held: list[Output] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._terminal: asyncio.WriteTransport | None = None
         self._fd = -1
+        self._deaf = False
+        self._ending: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
+    async def __aexit__(self, *exc: object) -> None:
+        self.kill()
+        if self._ending is not None:
+            self._ending.cancel()
+        await super().__aexit__(*exc)
+
+    async def admit(self, connection: ServerConnection, request: Any) -> Any:
         if self._service.on_open is not None:
             await self._service.on_open(self)
-        line = ["sh"] if self._document == SHELL else ["sh", "-c", self._command]
-        if self._document in (SHELL, PUBLIC):
+        if self._process is None and self.session_id in self._service.open:
+            await self._begin()
+        return await super().admit(connection, request)
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the client hears nothing of what the process says, until it may."""
+        return self._deaf
+
+    @deaf.setter
+    def deaf(self, value: bool) -> None:
+        self._deaf = value
+        if self._process is not None and value:
+            self._loop.remove_reader(self._fd)
+        elif self._process is not None:
+            self._loop.add_reader(self._fd, self._readable)
+
+    def away(self) -> None:
+        """The way to it is lost, until it is back."""
+        self.refuse_with = 503
+        self.cut()
+
+    def back(self) -> None:
+        self.refuse_with = None
+
+    def over(self, reason: str) -> None:
+        """The service ends it."""
+        self._service.open.discard(self.session_id)
+        self._ending = self._loop.create_task(self.end(reason))
+
+    def kill(self) -> None:
+        """What runs in it."""
+        if self._process is None:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._terminal is not None:
+            self._terminal.abort()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        os.close(self._fd)
+        self._process.wait()
+        self._process = None
+
+    async def _begin(self) -> None:
+        if self._has_terminal:
             self._fd, its = pty.openpty()
-            self._process = subprocess.Popen(line, stdin=its, stdout=its, stderr=its, start_new_session=True)
+            self._process = subprocess.Popen(self._line, stdin=its, stdout=its, stderr=its, start_new_session=True)
+            self._terminal, _unused = await self._loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(os.dup(self._fd), "wb", buffering=0))
         else:
             self._fd, its = os.pipe()
-            self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=its, start_new_session=True)
+            self._process = subprocess.Popen(self._line, stdin=subprocess.DEVNULL, stdout=its, start_new_session=True)
         os.close(its)
-        self._loop.add_reader(self._fd, self._readable)
+        self.deaf = self._deaf
 
     def _readable(self) -> None:
         try:
@@ -78,81 +130,39 @@ class LocalSession:
         except OSError:
             data = b""
         if data:
-            (self._held if self.deaf else _Puts(self._events)).append(Output("stdout", data))
+            self.output(self.alter(data))
         else:
             self._loop.remove_reader(self._fd)
-            self.end("its process has ended")
+            self.over("its process has ended")
 
-    def hear(self) -> None:
-        """Be no longer deaf."""
-        self.deaf = False
-        for event in self._held:
-            self._events.put_nowait(event)
-        self._held.clear()
-
-    def end(self, reason: str) -> None:
-        """The service ends it."""
-        self._events.put_nowait(Closed(reason, clean=True))
-
-    def program_runs(self) -> None:
-        """Nothing is written before this anyway."""
-
-    async def write(self, data: bytes) -> None:
-        if self.closed:
-            raise ChannelError("the channel has ended")
-        await asyncio.to_thread(_write_all, self._fd, data)
-
-    async def events(self) -> AsyncIterator[Output | Closed]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Closed):
-                return
-
-    async def close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        await self._terminate()
-        if self._process is not None:
-            self._loop.remove_reader(self._fd)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            os.close(self._fd)
-            self._process.wait()
-
-
-class _Puts:
-    def __init__(self, queue: asyncio.Queue[Any]) -> None:
-        self.append = queue.put_nowait
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+    def _input(self, data: bytes) -> bytes:
+        if self._terminal is not None:
+            self._terminal.write(data)
+        return b""
 
 
 class LocalService:
-    """Answers actions; what a test wants otherwise it puts into ``rules``: a function of the parameters that raises, waits, or answers `None`."""
+    """Answers actions; what a test wants otherwise it puts into ``rules``: a function of the parameters that raises, waits, or answers `None`.
+
+    ``on_open`` is awaited before a websocket is opened.
+    """
 
     def __init__(self) -> None:
         self.rules: dict[str, Callable[[dict[str, Any]], Any]] = {}
-        self.on_open: Callable[[LocalSession], Any] | None = None
-        self.ordered: dict[str, tuple[str, str]] = {}
+        self.on_open: Callable[[LocalSession], Awaitable[None]] | None = None
         self.open: set[str] = set()
         self.sessions: list[LocalSession] = []
-        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._running = contextlib.AsyncExitStack()
         self._endpoint = Endpoint(self._answer)
         self.url = self._endpoint.url
 
-    def close(self) -> None:
-        self._endpoint.close()
+    async def __aenter__(self) -> LocalService:
+        return self
 
-    def client(self, started: StartedSession, **values: Any) -> Any:
-        """In the place of SessionClient."""
-        session = LocalSession(self, started, **values)
-        self.sessions.append(session)
-        return session
+    async def __aexit__(self, *exc: object) -> None:
+        await self._running.aclose()
+        self._endpoint.close()
 
     def count(self, action: str) -> int:
         return self._endpoint.actions.count(action)
@@ -165,15 +175,32 @@ class LocalService:
             return refusal.status, {"__type": refusal.code, "message": f"{refusal.code} it is"}
 
     def _StartSession(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        with self._lock:
-            session_id = f"session-{len(self.ordered)}"
-            self.ordered[session_id] = (parameters.get("DocumentName", ""), parameters.get("Parameters", {}).get("command", [""])[0])
-            self.open.add(session_id)
-        return {"SessionId": session_id, "StreamUrl": "ws://127.0.0.1:9/", "TokenValue": "token"}
+        async def start() -> StartedSession:
+            command = parameters.get("Parameters", {}).get("command", [""])[0]
+            session = LocalSession(self, f"session-{len(self.sessions)}", parameters.get("DocumentName", ""), command)
+            self.sessions.append(session)
+            self.open.add(session.session_id)
+            await self._running.enter_async_context(session)
+            return session.started()
+
+        return self._started(start())
+
+    def _ResumeSession(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if parameters["SessionId"] not in self.open:
+            raise Refusal("DoesNotExistException")
+        return self._started(self._session(parameters).resume())
 
     def _TerminateSession(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self.open.discard(parameters["SessionId"])
+        self._loop.call_soon_threadsafe(self._session(parameters).kill)
         return {"SessionId": parameters["SessionId"]}
+
+    def _started(self, starting: Coroutine[Any, Any, StartedSession]) -> dict[str, Any]:
+        started = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        return {"SessionId": started.session_id, "StreamUrl": started.stream_url, "TokenValue": started.token}
+
+    def _session(self, parameters: dict[str, Any]) -> LocalSession:
+        return next(session for session in self.sessions if session.session_id == parameters["SessionId"])
 
     def _DescribeInstanceInformation(self, _parameters: dict[str, Any]) -> dict[str, Any]:
         return {"InstanceInformationList": []}
@@ -181,14 +208,9 @@ class LocalService:
     def _GetConnectionStatus(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return {"Target": parameters["Target"], "Status": "connected"}
 
-    def _DescribeInstances(self, parameters: dict[str, Any]) -> str:
-        return instances([value for name, value in parameters.items() if name.startswith("Filter.1.Value.")], "stopped")
-
-
-def instances(ids: list[str], state: str) -> str:
-    """EC2's answer."""
-    items = "".join(f"<item><instanceId>{name}</instanceId><instanceState><name>{state}</name></instanceState></item>" for name in ids)
-    return f"<DescribeInstancesResponse><reservationSet><item><instancesSet>{items}</instancesSet></item></reservationSet></DescribeInstancesResponse>"
+    def _DescribeInstances(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        ids = [value for name, value in parameters.items() if name.startswith("Filter.1.Value.")]
+        return {"Reservations": [{"Instances": [{"InstanceId": name, "State": {"Name": "stopped"}} for name in ids]}]}
 
 
 def identity(**endpoints: str) -> Identity:

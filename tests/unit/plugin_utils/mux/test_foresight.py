@@ -71,14 +71,13 @@ class Node(Opened):
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Node]:
-    service = LocalService()
-    made = Node(service, folder / "base")
-    await made.channel.open()
-    try:
-        yield made
-    finally:
-        await made.channel.close()
-        service.close()
+    async with LocalService() as service:
+        made = Node(service, folder / "base")
+        await made.open()
+        try:
+            yield made
+        finally:
+            await made.channel.close()
 
 
 @pytest_asyncio.fixture
@@ -101,7 +100,7 @@ async def test_what_is_told_ahead_is_what_the_node_does(node: Node) -> None:
     assert (node.base / NAMES[1]).stat().st_mode & 0o777 == 0o700
     assert await node.say(remove(f"{node.base}/{NAMES[1]}/")) == b""
     await until(lambda: not (node.base / NAMES[1]).exists())
-    node.session.hear()
+    node.session.deaf = False
     await put
     assert not node.channel.busy
 
@@ -120,7 +119,7 @@ async def test_only_what_is_known_is_told_ahead(node: Node, tmp_path: Path) -> N
     ]
     await asyncio.sleep(0.3)
     assert not any(answer.done() for answer in answers)
-    node.session.hear()
+    node.session.deaf = False
     await asyncio.gather(*answers)
 
 
@@ -164,7 +163,7 @@ async def test_a_directory_that_could_not_be_removed_is_told_by_the_next_removal
         assert not (node.base / NAMES[1]).exists()
         node.session.deaf = True
         assert await node.remove(NAMES[2]) == (0, b""), "it was told once"
-        node.session.hear()
+        node.session.deaf = False
 
 
 async def test_a_module_does_not_wait_for_its_directory(node: Node, tmp_path: Path) -> None:
@@ -174,5 +173,5 @@ async def test_a_module_does_not_wait_for_its_directory(node: Node, tmp_path: Pa
     await node.make(NAMES[1])
     answer = node.module(NAMES[1], tmp_path / "second")
     await until((tmp_path / "second").exists)
-    node.session.hear()
+    node.session.deaf = False
     assert json.loads(await answer)["rc"] == 0

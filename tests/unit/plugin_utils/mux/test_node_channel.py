@@ -12,42 +12,48 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import StartedSession
+from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.controllers import Controllers
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Verdict
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import node_channel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.documents import Rung
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Replacements
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.sessions import NodeSessions
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.warm import Warmth
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.tasks import Tasks
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.work import Work
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.worker import WorkerConnection
 from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.client import RunnerClient, RunnerSettings
-from tests.unit.plugin_utils.mux.local_service import PUBLIC, LocalService, LocalSession, command
+from tests.unit.plugin_utils.mux.local_service import PUBLIC, LocalService, LocalSession, command, identity
 
 
 class Opened:
     """A channel, and what it reported."""
+
+    channel: NodeChannel
+    session: LocalSession
+    """The other side of the channel's first one."""
 
     def __init__(self, service: LocalService) -> None:
         self.service = service
         self.lost: list[tuple[str, list[Work]]] = []
         self.wanted = 0
         self.runner = RunnerClient(RunnerSettings(fifo=True))
-        self.session = self.make_session(PUBLIC, self.runner.session_command())
+        self._sessions = NodeSessions(identity(ssm=service.url), "i-1", Tasks())
+
+    async def open(self) -> None:
+        client = await self.start(PUBLIC, self.runner.session_command())
+        self.session = self.service.sessions[-1]
         self.channel = NodeChannel(
-            self.session, self.runner, Warmth(), rung=Rung(PUBLIC), on_connected=lambda: None, on_lost=self._lost, on_carrier_wanted=self._wanted,
+            client, self.runner, Warmth(), rung=Rung(PUBLIC), on_connected=lambda: None, on_lost=self._lost, on_carrier_wanted=self._wanted,
             on_estranged=lambda _channel: None, log=logging.getLogger("test"),
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
+        await self.channel.open()
 
-    def make_session(self, document: str, line: str) -> LocalSession:
-        answer = self.service._StartSession({"DocumentName": document, "Parameters": {"command": [line]}})
-        session_id = answer["SessionId"]
-
-        async def terminate() -> None:
-            self.service.open.discard(session_id)
-
-        return LocalSession(self.service, StartedSession(session_id, "", "", ""), terminate=terminate)
+    async def start(self, document: str, line: str) -> SessionClient:
+        return await self._sessions.start(document, {"command": [line]}, "a test", ConnectionOptions(host="i-1"))
 
     def _lost(self, _channel: NodeChannel, reason: str, works: Sequence[Work]) -> None:
         self.lost.append((reason, list(works)))
@@ -63,14 +69,13 @@ class Opened:
 
 @pytest_asyncio.fixture
 async def opened() -> AsyncIterator[Opened]:
-    service = LocalService()
-    made = Opened(service)
-    await made.channel.open()
-    made.channel.opening_took = 0.0  # whatever else this machine has to do
-    yield made
-    await made.channel.close()
-    service.close()
-    assert service.open == set()
+    async with LocalService() as service:
+        made = Opened(service)
+        await made.open()
+        made.channel.opening_took = 0.0  # whatever else this machine has to do
+        yield made
+        await made.channel.close()
+        assert service.open == set()
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ async def test_commands(opened: Opened) -> None:
 
 
 async def test_what_is_submitted_to_an_ended_channel_is_reported(opened: Opened) -> None:
-    opened.session.end("the agent restarted")
+    opened.session.over("the agent restarted")
     await until(lambda: not opened.channel.usable)
     work, _output = opened.run("true")
     assert opened.lost[1:] == [("the connection to the node had ended", [work])]
@@ -101,7 +106,7 @@ async def test_what_is_submitted_to_an_ended_channel_is_reported(opened: Opened)
 
 async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened) -> None:
     work, output = opened.run("sleep 30")
-    opened.session.end("the agent restarted")
+    opened.session.over("the agent restarted")
     await until(lambda: bool(opened.lost))
 
     class Mux:
@@ -124,13 +129,16 @@ async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened) 
 @pytest.mark.usefixtures("hurried")
 async def test_a_session_that_comes_back_serves_what_was_submitted_meanwhile(opened: Opened) -> None:
     await asyncio.sleep(0.1)
-    opened.session.deaf = opened.session.reconnecting = True
+    opened.session.deaf = True
+    opened.session.away()
+    await until(lambda: opened.channel.session.reconnecting)
     _work, output = opened.run("echo back")
     await asyncio.sleep(1.0)
     assert opened.lost == []
-    opened.session.reconnecting = False
+    opened.session.back()
+    await until(lambda: not opened.channel.session.reconnecting)
     await asyncio.sleep(0.1)
-    opened.session.hear()
+    opened.session.deaf = False
     assert await asyncio.wait_for(output, 5) == b"back\n"
     assert opened.lost == []
 
@@ -138,7 +146,8 @@ async def test_a_session_that_comes_back_serves_what_was_submitted_meanwhile(ope
 @pytest.mark.usefixtures("hurried")
 async def test_a_session_that_does_not_come_back_is_waited_for_as_long_as_the_node_may_be_silent(opened: Opened) -> None:
     await asyncio.sleep(0.1)
-    opened.session.deaf = opened.session.reconnecting = True
+    opened.session.away()
+    await until(lambda: opened.channel.session.reconnecting)
     submitted = asyncio.get_running_loop().time()
     work, _output = opened.run("true", silence=1.0)
     await until(lambda: bool(opened.lost), 3)
@@ -165,7 +174,7 @@ async def test_a_node_that_was_slow_to_open_may_be_slow_to_answer(opened: Opened
     _work, output = opened.run("echo slow")
     await asyncio.sleep(1.0)
     assert opened.lost == []
-    opened.session.hear()
+    opened.session.deaf = False
     assert await asyncio.wait_for(output, 5) == b"slow\n"
 
 
@@ -180,7 +189,7 @@ async def test_a_start_is_told_when_the_node_has_confirmed_it(opened: Opened) ->
         outputs.append(output)
     await asyncio.sleep(0.5)
     assert told == []
-    opened.session.hear()
+    opened.session.deaf = False
     assert await asyncio.gather(*outputs) == [b"done\n"] * 3
     assert 0 in told
 
@@ -192,41 +201,44 @@ async def test_a_start_is_told_when_the_node_has_confirmed_it(opened: Opened) ->
     assert told == [False], "it was told while the command ran"
 
 
-async def output_session(opened: Opened) -> tuple[LocalSession, int]:
+async def output_session(opened: Opened) -> tuple[SessionClient, int]:
     number, line = opened.runner.open_carrier()
-    return opened.make_session("output", line), number
+    return await opened.start("output", line), number
 
 
 async def test_a_session_for_output_that_comes_too_late_is_closed(opened: Opened) -> None:
     carrier, number = await output_session(opened)
-    opened.session.end("over")
+    opened.session.over("over")
     await until(lambda: not opened.channel.usable)
-    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
-    assert carrier.closed
+    assert opened.service.open == {carrier.session_id}
+    await opened.channel.output.attach(carrier, number)
+    assert opened.service.open == set()
 
 
 async def test_a_session_for_output_is_closed_if_attaching_it_is_cancelled(opened: Opened) -> None:
-    hanging = asyncio.Event()
+    hanging, released = asyncio.Event(), asyncio.Event()
 
     async def hang(_session: LocalSession) -> None:
         hanging.set()
-        await asyncio.sleep(60)
+        await released.wait()
 
     opened.service.on_open = hang
     carrier, number = await output_session(opened)
-    attaching = asyncio.create_task(opened.channel.output.attach(carrier, number))  # type: ignore[arg-type]
+    attaching = asyncio.create_task(opened.channel.output.attach(carrier, number))
     await hanging.wait()
     attaching.cancel()
     await asyncio.wait([attaching])
-    assert carrier.closed
+    assert opened.service.open == {opened.session.session_id}
+    released.set()
 
 
 async def test_a_lost_session_for_output_is_replaced_while_there_is_work(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Replacements, "LONGEST_PAUSE", 0.2)
     carrier, number = await output_session(opened)
-    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
-    carrier.end("over")
-    await until(lambda: carrier.closed)
+    await opened.channel.output.attach(carrier, number)
+    assert opened.channel.output.session is carrier
+    opened.service.sessions[-1].over("over")
+    await until(lambda: opened.channel.output.session is None)
     await asyncio.sleep(0.4)
     assert opened.wanted == 0, "nobody needs it"
     _work, output = opened.run("sleep 0.2; echo whole")
@@ -244,19 +256,19 @@ async def test_a_lost_session_for_output_is_replaced_while_there_is_work(opened:
 async def test_two_reasons_to_ask_for_a_sign_of_life_are_one_question(opened: Opened, told: bool) -> None:
     """Within one round trip nothing can have been answered: a session for output that works is not left."""
     carrier, number = await output_session(opened)
-    await opened.channel.output.attach(carrier, number)  # type: ignore[arg-type]
+    await opened.channel.output.attach(carrier, number)
+    others = opened.service.sessions[-1]
     await opened.run("true")[1]
     if not told:
         await asyncio.sleep(0.1)  # so that the node is asked before it gets the command
     opened.channel._last_sent -= node_channel.KEEPALIVE
-    opened.session.deaf = carrier.deaf = True
+    opened.session.deaf = others.deaf = True
     work, output = command("echo on")
     work.tell_start = (lambda: None) if told else None
     opened.channel.submit(work)
     opened.channel._tick()
     await asyncio.sleep(0.1)
-    opened.session.hear()
-    carrier.hear()
+    opened.session.deaf = others.deaf = False
     assert await output == b"on\n"
     await asyncio.sleep(0.5)
     assert opened.channel.output.session is carrier

@@ -5,22 +5,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import ChannelError, SessionClient
-from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.events import Output
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.aws.identity import Identity
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.errors import RequestError
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import opening
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import opening, sessions
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.patience import Patience, Replacements
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.route import SessionRoute
-from ansible_collections.fleet.ssm.plugins.plugin_utils.runner.events import Ready
 from tests.endpoints import black_hole, refusing_endpoint, silent_endpoint
 from tests.unit.plugin_utils.mux.local_service import (
     PUBLIC,
@@ -37,11 +35,10 @@ UNREACHABLE_WITHIN = 10.0
 ENDPOINTS = {"refused": refusing_endpoint, "black hole": black_hole, "silent": silent_endpoint}
 
 
-@pytest.fixture
-def service() -> Iterator[LocalService]:
-    made = LocalService()
-    yield made
-    made.close()
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[LocalService]:
+    async with LocalService() as made:
+        yield made
 
 
 def options(number: int = 0, document: str = SHELL, **values: Any) -> ConnectionOptions:
@@ -54,8 +51,8 @@ def knowing(surroundings: Surroundings) -> Surroundings:
     return surroundings
 
 
-def make(who: Identity, service: LocalService | None, surroundings: Surroundings | None = None, **values: Any) -> SessionRoute:
-    return SessionRoute(surroundings or Surroundings(), who, options(**values), service.client if service else SessionClient)
+def make(who: Identity, surroundings: Surroundings | None = None, **values: Any) -> SessionRoute:
+    return SessionRoute(surroundings or Surroundings(), who, options(**values))
 
 
 async def unreachable(*routes: SessionRoute) -> tuple[list[str], float]:
@@ -82,7 +79,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 async def test_an_endpoint_that_is_out_of_reach(kind: str, hosts: int) -> None:
     with ENDPOINTS[kind]() as url:
         who, surroundings = identity(ssm=url), Surroundings()
-        messages, took = await unreachable(*(make(who, None, surroundings, number=number, document="auto") for number in range(hosts)))
+        messages, took = await unreachable(*(make(who, surroundings, number=number, document="auto") for number in range(hosts)))
     assert took < UNREACHABLE_WITHIN
     assert all(url in message for message in messages)
 
@@ -90,10 +87,14 @@ async def test_an_endpoint_that_is_out_of_reach(kind: str, hosts: int) -> None:
 async def test_a_data_channel_whose_endpoint_is_out_of_reach(service: LocalService) -> None:
     with black_hole() as url:
         service.rules["StartSession"] = lambda values: {**service._StartSession(values), "StreamUrl": url.replace("http", "ws")}
-        (message,), took = await unreachable(make(identity(ssm=service.url), None))
+        (message,), took = await unreachable(make(identity(ssm=service.url)))
     assert took < UNREACHABLE_WITHIN
     assert "the data channel to 127.0.0.1 cannot be opened" in message
     assert service.open == set()
+
+
+async def mute(session: LocalSession) -> None:
+    session.deaf = True
 
 
 def not_connected(values: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ def not_connected(values: dict[str, Any]) -> None:
 async def test_fifty_nodes_that_are_stopped(service: LocalService) -> None:
     service.rules["StartSession"] = not_connected
     who, surroundings = identity(ssm=service.url), Surroundings()
-    messages, took = await unreachable(*(make(who, service, surroundings, number=number, document="auto") for number in range(50)))
+    messages, took = await unreachable(*(make(who, surroundings, number=number, document="auto") for number in range(50)))
     assert took < UNREACHABLE_WITHIN
     assert messages == [f"the instance i-{number:08x} is stopped" for number in range(50)]
     assert service.count("StartSession") == 51, "only one finds out that a document does not exist"
@@ -115,7 +116,7 @@ async def test_fifty_nodes_that_are_stopped(service: LocalService) -> None:
 async def test_a_reason_is_given_where_ec2_cannot_be_asked(service: LocalService, kind: str) -> None:
     service.rules["StartSession"] = not_connected
     with ENDPOINTS[kind]() as ec2:
-        (message,), took = await unreachable(make(identity(ssm=service.url, ec2=ec2), service))
+        (message,), took = await unreachable(make(identity(ssm=service.url, ec2=ec2)))
     assert took < UNREACHABLE_WITHIN
     assert "i-00000000 is not connected to Session Manager" in message
     assert "EC2 could not be asked" in message
@@ -123,15 +124,15 @@ async def test_a_reason_is_given_where_ec2_cannot_be_asked(service: LocalService
 
 async def test_a_node_that_was_lost_a_moment_ago_may_come_back(service: LocalService) -> None:
     who = identity(ssm=service.url)
-    route = make(who, service)
+    route = make(who)
     await route.open(route._options, "a test")
     gone_until = time.monotonic() + 2.0
     service.rules["StartSession"] = lambda values: not_connected(values) if time.monotonic() < gone_until else None
-    service.sessions[-1].end("the agent restarts")
+    service.sessions[-1].over("the agent restarts")
     await until(lambda: not route.is_open or route.busy)
     await route.open(route._options, "a test")
     gone_until = time.monotonic() + 60.0
-    service.sessions[-1].end("the instance is stopped")
+    service.sessions[-1].over("the instance is stopped")
     await asyncio.sleep(0.1)
     (message,), took = await unreachable(route)
     assert took < UNREACHABLE_WITHIN
@@ -139,11 +140,8 @@ async def test_a_node_that_was_lost_a_moment_ago_may_come_back(service: LocalSer
 
 
 async def test_a_runner_that_is_not_ready_in_time_is_not_tried_again(service: LocalService) -> None:
-    async def never(_session: LocalSession) -> None:
-        await asyncio.sleep(60)
-
-    service.on_open = never
-    (message,), took = await unreachable(make(identity(ssm=service.url), service, connection_timeout=1))
+    service.on_open = mute
+    (message,), took = await unreachable(make(identity(ssm=service.url), connection_timeout=1))
     assert took < 3
     assert "was not ready within 1 s" in message
     assert (service.count("StartSession"), service.open) == (1, set())
@@ -159,7 +157,7 @@ async def test_fifty_nodes_are_opened_together(service: LocalService) -> None:
 
     service.rules["StartSession"] = start
     who, surroundings = identity(ssm=service.url), Surroundings()
-    _messages, took = await unreachable(*(make(who, service, surroundings, number=number, document="auto") for number in range(50)))
+    _messages, took = await unreachable(*(make(who, surroundings, number=number, document="auto") for number in range(50)))
     assert took < 0.1 * (50 + 50 / 8), "not one after another"
 
 
@@ -172,7 +170,7 @@ async def test_throttling_is_waited_out_and_holds_nobody_else_up(service: LocalS
             raise Refusal("ThrottlingException")
 
     service.rules["StartSession"] = throttle
-    route = make(identity(ssm=service.url), service)
+    route = make(identity(ssm=service.url))
     work, output = command("echo patient")
     route.submit(work, route._options)
     assert await asyncio.wait_for(output, 20) == b"patient\n"
@@ -192,7 +190,7 @@ async def test_time_that_throttling_takes_is_not_that_of_faults(service: LocalSe
             raise Refusal("InternalServerError", 500)
 
     service.rules["StartSession"] = throttle_and_fail
-    route = make(identity(ssm=service.url), service)
+    route = make(identity(ssm=service.url))
     work, output = command("echo patient")
     route.submit(work, route._options)
     assert await asyncio.wait_for(output, 20) == b"patient\n"
@@ -202,7 +200,7 @@ async def test_time_that_throttling_takes_is_not_that_of_faults(service: LocalSe
 async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patience, "FRESH", 0.5)
     monkeypatch.setattr(Patience, "AT_LEAST", 0)
-    route = make(identity(ssm=service.url), service, silence_timeout=20)
+    route = make(identity(ssm=service.url), silence_timeout=20)
     await route.open(route._options, "a test")
     back_at = time.monotonic() + 4.0
 
@@ -211,7 +209,7 @@ async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away
             raise Refusal("InternalServerError", 500)
 
     service.rules["StartSession"] = away
-    service.sessions[-1].end("lost")
+    service.sessions[-1].over("lost")
     await until(lambda: not route.is_open or route.busy)
     work, output = command("echo here")
     route.submit(work, route._options)
@@ -223,17 +221,17 @@ async def test_a_node_that_was_connected_is_waited_for_while_the_network_is_away
 async def test_a_data_channel_that_is_late_while_others_come_in_is_tried_again(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service is within reach then, and this machine or the service is busy."""
     monkeypatch.setattr(Patience, "FRESH", 0.3)
+    monkeypatch.setattr(sessions, "_OPEN_TIMEOUT", 0.5)
     late: list[str] = []
 
     async def on_open(session: LocalSession) -> None:
         late.append(session.session_id)
-        await asyncio.sleep(0.5)
         if len(late) < 4:
-            raise ChannelError("timed out during opening handshake")
+            await asyncio.sleep(1)
 
     service.on_open = on_open
     who, surroundings = identity(ssm=service.url), Surroundings()
-    first = make(who, service, surroundings)
+    first = make(who, surroundings)
     coming = asyncio.create_task(first.open(first._options, "a test"))
     await until(lambda: bool(late))
     while not coming.done():  # others come in all the time
@@ -246,37 +244,34 @@ async def test_a_data_channel_that_is_late_while_others_come_in_is_tried_again(s
 
 async def test_a_data_channel_that_is_late_while_nobody_comes_in_is_out_of_reach(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patience, "FRESH", 0.3)
+    monkeypatch.setattr(sessions, "_OPEN_TIMEOUT", 0.5)
 
     async def on_open(_session: LocalSession) -> None:
-        await asyncio.sleep(0.5)
-        raise ChannelError("timed out during opening handshake")
+        await asyncio.sleep(1)
 
     service.on_open = on_open
-    (message,), took = await unreachable(make(identity(ssm=service.url), service))
+    (message,), took = await unreachable(make(identity(ssm=service.url)))
     assert took < 2 and "timed out" in message
 
 
 async def test_a_node_that_comes_in_tells_that_the_way_is_open(service: LocalService) -> None:
     who = identity(ssm=service.url)
     before = asyncio.get_running_loop().time()
-    route = make(who, service)
+    route = make(who)
     await route.open(route._options, "a test")
     assert who.connected_at > before
     await route.close()
 
 
 async def test_a_silent_runner_is_waited_for_as_others_were_slow_too(service: LocalService) -> None:
-    async def never(_session: LocalSession) -> None:
-        await asyncio.sleep(60)
-
     who = identity(ssm=service.url)
-    route = make(who, service)
+    route = make(who)
     await route.open(route._options, "a test")
     assert who.opening_took > 0
     await route.close()
-    service.on_open = never
+    service.on_open = mute
     who.opening_took = 1.5
-    (message,), took = await unreachable(make(who, service, connection_timeout=1))
+    (message,), took = await unreachable(make(who, connection_timeout=1))
     assert "was not ready within 3 s" in message and 2.9 < took < 5
 
 
@@ -294,14 +289,14 @@ async def test_a_runner_that_is_late_is_waited_for_while_its_session_gives_signs
         async def say() -> None:
             for _sign in range(signs):
                 await asyncio.sleep(0.4)
-                session._events.put_nowait(Output("stdout", b"starting\r\n"))
+                session.output(b"starting\r\n")
             if opened:
-                session.hear()
+                session.deaf = False
 
         starting.append(asyncio.create_task(say()))
 
     service.on_open = start
-    route = make(identity(ssm=service.url), service, document=PUBLIC, connection_timeout=2)
+    route = make(identity(ssm=service.url), document=PUBLIC, connection_timeout=2)
     if opened:
         await route.open(route._options, "a test")
         await route.close()
@@ -312,17 +307,23 @@ async def test_a_runner_that_is_late_is_waited_for_while_its_session_gives_signs
     starting[0].cancel()
 
 
-async def test_ready_and_the_end_in_one_moment(service: LocalService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work that waits goes to another session, and not to one that has ended."""
-    dispatch = NodeChannel._dispatch
+async def test_ready_and_the_end_in_one_moment(service: LocalService) -> None:
+    """Work that waits goes to another session, and not to one that has ended: here another runner begins right behind what says that one is ready."""
+    announcement = b""
 
-    def dispatch_and_end(channel: NodeChannel, event: Any) -> None:
-        dispatch(channel, event)
-        if isinstance(event, Ready) and channel.session is service.sessions[0]:
-            service.sessions[0].end("the agent restarts")
+    def again(data: bytes) -> bytes:
+        nonlocal announcement
+        if found := re.search(rb"^fleet-ssm:\S+:ready:.*\n", data, re.MULTILINE):
+            announcement = found[0]
+            return data
+        return data + announcement
 
-    monkeypatch.setattr(NodeChannel, "_dispatch", dispatch_and_end)
-    route = make(identity(ssm=service.url), service)
+    async def on_open(session: LocalSession) -> None:
+        if session is service.sessions[0]:
+            session.alter = again
+
+    service.on_open = on_open
+    route = make(identity(ssm=service.url))
     work, output = command("echo done", retries=0)
     route.submit(work, route._options)
     assert await asyncio.wait_for(output, 15) == b"done\n"
@@ -353,7 +354,7 @@ async def test_the_second_session_of_a_node_that_may_have_no_user_yet_starts_beh
         opened.set()
 
     service.on_open = open_slowly
-    route = make(identity(ssm=service.url), service, knowing(surroundings) if known else surroundings, document=PUBLIC)
+    route = make(identity(ssm=service.url), knowing(surroundings) if known else surroundings, document=PUBLIC)
     await route.open(route._options, "a test")
     await until(lambda: len(before) == 2)
     await route.close()
@@ -364,28 +365,27 @@ async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_star
     service.rules["StartSession"] = slowly(service)
 
     async def over(session: LocalSession) -> None:
-        await asyncio.sleep(0.25)
-        session.end("the run-as user does not exist")
+        asyncio.get_running_loop().call_later(0.25, session.over, "the run-as user does not exist")
 
     service.on_open = over
-    route = make(identity(ssm=service.url), service, knowing(Surroundings()), document=PUBLIC)
+    route = make(identity(ssm=service.url), knowing(Surroundings()), document=PUBLIC)
     with pytest.raises(RequestError, match="the run-as user does not exist"):
         await route.open(route._options, "a test")
     await route.close()
-    assert (len(service.ordered), service.open) == (2, set())
+    assert (len(service.sessions), service.open) == (2, set())
 
 
 @pytest.mark.parametrize("moment", [0.1, 0.7, 1.0])
 @pytest.mark.parametrize("document", [SHELL, PUBLIC])
 async def test_no_session_is_left_if_it_is_closed_while_it_opens(service: LocalService, document: str, moment: float) -> None:
     service.rules["StartSession"] = slowly(service)
-    route = make(identity(ssm=service.url), service, knowing(Surroundings()), document=document)
+    route = make(identity(ssm=service.url), knowing(Surroundings()), document=document)
     opening = asyncio.create_task(route.open(route._options, "a test"))
     work, output = command("sleep 60")
     route.submit(work, route._options)
     await asyncio.sleep(moment)
     await route.close()
-    assert service.ordered
+    assert service.sessions
     assert service.open == set()
     with pytest.raises(RequestError):
         await asyncio.wait_for(output, 1)
@@ -400,7 +400,7 @@ async def test_what_waits_for_its_turn_is_not_started_any_more(service: LocalSer
         raise Refusal("ThrottlingException")
 
     service.rules["StartSession"] = throttle
-    route = make(identity(ssm=service.url), service)
+    route = make(identity(ssm=service.url))
     opening = asyncio.create_task(route.open(route._options, "a test"))
     await until(lambda: service.count("StartSession") > 2)
     began = time.monotonic()
@@ -418,7 +418,7 @@ async def test_an_output_session_that_always_fails_keeps_nothing_open(service: L
             raise Refusal("InternalServerError", 500)
 
     service.rules["StartSession"] = no_output
-    route = make(identity(ssm=service.url), service, document=PUBLIC, control_persist=0)
+    route = make(identity(ssm=service.url), document=PUBLIC, control_persist=0)
     work, output = command("sleep 2; echo whole")
     route.submit(work, route._options)
     assert await asyncio.wait_for(output, 15) == b"whole\n"
