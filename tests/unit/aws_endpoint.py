@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import ssl
@@ -35,19 +34,24 @@ class Endpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                key, _date, _region, service, *_others = self.headers["Authorization"].partition("Credential=")[2].split("/")
                 if target := self.headers.get("X-Amz-Target"):
-                    action, parameters, written = target.partition(".")[2], json.loads(body), json.dumps
+                    self._reply(target.partition(".")[2], json.loads(body), json.dumps)
                 else:
                     parameters = dict(urllib.parse.parse_qsl(body))
-                    action = parameters["Action"]
-                    written = functools.partial(_xml, service, action)
+                    self._reply(parameters["Action"], parameters)
+
+            def do_GET(self) -> None:
+                _root, bucket, key = urllib.parse.unquote(self.path).split("/", 2)
+                self._reply("GetObject", {"Bucket": bucket, "Key": key})
+
+            def _reply(self, action: str, parameters: dict[str, Any], written: Callable[[Any], str] | None = None) -> None:
+                key, _date, _region, service, *_others = self.headers["Authorization"].partition("Credential=")[2].split("/")
                 seen.append((action, key, parameters))
                 status, content = answer(action, key, parameters)
                 if isinstance(content, bytes):
                     os.write(self.connection.fileno(), content)
                     return
-                data = (content if isinstance(content, str) else written(content)).encode()
+                data = (content if isinstance(content, str) else written(content) if written else _xml(service, action, content)).encode()
                 with contextlib.suppress(ConnectionError):
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(data)))
@@ -79,6 +83,6 @@ class Endpoint:
 
 def _xml(service: str, action: str, content: dict[str, str]) -> str:
     if "__type" in content:
-        return f"<Response><Errors><Error><Code>{content['__type']}</Code><Message>{content['message']}</Message></Error></Errors></Response>"
+        return f"<ErrorResponse><Error><Code>{content['__type']}</Code><Message>{content['message']}</Message></Error></ErrorResponse>"
     operation = get_service_model(service).operation_model(action)
     return str(get_serializer_class(service, operation.service_model.protocol)(operation).serialize(content)["body"])

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Systems Manager of one place as botocore's client shows it, for what the lab does not do: each look shows a little more of a command."""
+"""Systems Manager of one place, for what the lab does not do: each look shows a little more of a command."""
 
 from __future__ import annotations
 
@@ -8,19 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from ansible_collections.fleet.ssm.plugins.module_utils.accounts import Account
-from ansible_collections.fleet.ssm.plugins.module_utils.problems import explain
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.caller import Caller
-from ansible_collections.fleet.ssm.plugins.module_utils.scope import Place
-
-ACCOUNT, REGION = "111111111111", "eu-central-1"
-
-
-def refusal(operation: str, code: str, message: str = "no", status: int = 400) -> ClientError:
-    """An error that AWS answers."""
-    return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
+from tests.unit.module_utils.api import REGION, Api
 
 
 class Service:
@@ -41,7 +30,7 @@ class Service:
     def send_command(self, **parameters: Any) -> dict[str, Any]:
         self.refuse(parameters)
         self.sent.append(parameters)
-        command_id = f"command-{len(self.sent)}"
+        command_id = f"{len(self.sent):036}"
         self._ended[command_id] = 0
         limit = int(parameters["MaxConcurrency"].rstrip("%"))
         self.open_nodes.append(sum(min(limit, len(self._nodes(one))) for one in self._ended if not self._is_over(one)))
@@ -69,7 +58,7 @@ class Service:
 
     def entry(self, command_id: str) -> dict[str, Any]:
         """A command as listings have it."""
-        sent, nodes = self.sent[int(command_id.rpartition("-")[2]) - 1], self._nodes(command_id)
+        sent, nodes = self.sent[int(command_id) - 1], self._nodes(command_id)
         ended = [self._status(node) for node in nodes[: self._ended[command_id]]]
         counts = {"TargetCount": len(nodes), "CompletedCount": len(ended), "ErrorCount": ended.count("Failed")}
         status = "Success" if self._is_over(command_id) else "InProgress"
@@ -77,7 +66,7 @@ class Service:
         return {"CommandId": command_id, "RequestedDateTime": 1.0, "Status": status, **shown, **counts}
 
     def _nodes(self, command_id: str) -> list[str]:
-        found: list[str] = self.sent[int(command_id.rpartition("-")[2]) - 1].get("InstanceIds", self.tagged)
+        found: list[str] = self.sent[int(command_id) - 1].get("InstanceIds", self.tagged)
         return found
 
     def _is_over(self, command_id: str) -> bool:
@@ -89,22 +78,6 @@ class Service:
         return {"InstanceId": node, "CommandId": command_id, "Status": status, "StatusDetails": status, "RequestedDateTime": 1.0, "CommandPlugins": [step]}
 
 
-class Clients:
-    """An account's clients, all of which are this service."""
-
-    def __init__(self, service: Any, account: Account) -> None:
-        self._service, self._account = service, account
-
-    def client(self, _name: str, _region: str) -> Any:
-        return self._service
-
-    def account_id(self) -> str:
-        return ACCOUNT
-
-    def explain(self, region: str, action: str, error: Exception) -> Exception:
-        return explain(self._account, region, action, error)
-
-
 class Hurry(threading.Event):
     """Nothing is waited for."""
 
@@ -112,10 +85,9 @@ class Hurry(threading.Event):
         return self.is_set()
 
 
-def caller(service: Any, region: str = REGION, stop: threading.Event | None = None) -> Caller:
+def caller(api: Api, service: Any, region: str = REGION, stop: threading.Event | None = None) -> Caller:
     """Of this service."""
-    account = Account()
-    return Caller(Place(account, region, Clients(service, account)), threading.Semaphore(), stop or Hurry())  # type: ignore[arg-type]
+    return Caller(api.place(region, service), threading.Semaphore(), stop or Hurry())
 
 
 def nodes(count: int) -> list[str]:

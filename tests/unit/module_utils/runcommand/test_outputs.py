@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import pytest
 
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.outputs import Outputs
 from ansible_collections.fleet.ssm.plugins.module_utils.runcommand.record import BRIEF, SEPARATOR, Record, invocation_record
-from tests.unit.module_utils.runcommand.service import caller, refusal
+from tests.unit.module_utils.api import Api, refusal
+from tests.unit.module_utils.runcommand.service import caller
 
 WHOLE = "the whole output\n" * 200
 PLACE = {"account_id": "1", "account_name": None, "region": "eu-central-1"}
@@ -31,12 +31,12 @@ class Store:
         self._objects = {"stdout": stdout, "stderr": stderr}
         self._missing, self._late, self._told = missing, late, told
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+    def get_object(self, *, Bucket: str, Key: str) -> str:
         stream = Key.rpartition("/")[2]
         self.calls.append(stream)
         if not self._objects[stream] or (stream == "stderr" and self.calls.count(stream) <= self._late):
             raise refusal("GetObject", self._missing, status=403 if self._missing == "AccessDenied" else 404)
-        return {"Body": io.BytesIO(self._objects[stream].encode())}
+        return self._objects[stream]
 
     def get_command_invocation(self, **_parameters: Any) -> dict[str, Any]:
         self.calls.append("GetCommandInvocation")
@@ -45,11 +45,11 @@ class Store:
         return {"StandardOutputContent": WHOLE, "StandardErrorContent": self._told}
 
 
-def complete(store: Store, output: str = WHOLE[:BRIEF], times: int = 1, name: str = "aws:runShellScript") -> Record:
+def complete(api: Api, store: Store, output: str = WHOLE[:BRIEF], times: int = 1, name: str = "aws:runShellScript") -> Record:
     """The record of a node whose output is cut in the listing, after its completion."""
     step = {"Name": name, "StatusDetails": "Success", "Output": output, "StandardOutputUrl": f"{URL}stdout", "StandardErrorUrl": f"{URL}stderr"}
-    entry = {"InstanceId": "i-1", "CommandId": "c", "Status": "Success", "StatusDetails": "Success", "RequestedDateTime": 1.0, "CommandPlugins": [step]}
-    outputs = Outputs(caller(store), full=True)
+    entry = {"InstanceId": "i-1", "CommandId": "c" * 36, "Status": "Success", "StatusDetails": "Success", "RequestedDateTime": 1.0, "CommandPlugins": [step]}
+    outputs = Outputs(caller(api, store), full=True)
     for _time in range(times):
         record = invocation_record(entry, PLACE)
         outputs.complete(record, entry)
@@ -61,36 +61,36 @@ def streams(record: Record) -> tuple[str, str, bool, bool]:
 
 
 @pytest.mark.parametrize("missing", ["NoSuchKey", "AccessDenied"])
-def test_an_empty_stderr_has_no_object_which_s3_says_to_nobody_who_may_not_list(missing: str) -> None:
+def test_an_empty_stderr_has_no_object_which_s3_says_to_nobody_who_may_not_list(api: Api, missing: str) -> None:
     store = Store(missing=missing)
-    assert streams(complete(store)) == (WHOLE, "", False, False)
+    assert streams(complete(api, store)) == (WHOLE, "", False, False)
     assert store.calls == ["stdout", "stderr", "GetCommandInvocation"]
 
 
-def test_where_the_agent_has_cut_it_would_have_shown_some_of_stderr() -> None:
+def test_where_the_agent_has_cut_it_would_have_shown_some_of_stderr(api: Api) -> None:
     store = Store()
-    assert streams(complete(store, f"{WHOLE[:2300]}\n---Output truncated---")) == (WHOLE, "", False, False) and store.calls == ["stdout"]
+    assert streams(complete(api, store, f"{WHOLE[:2300]}\n---Output truncated---")) == (WHOLE, "", False, False) and store.calls == ["stdout"]
 
 
-def test_a_late_stderr_is_waited_for_if_there_is_one() -> None:
-    assert streams(complete(Store(stderr="no\n", late=3, told="no\n"))) == (WHOLE, "no\n", False, False)
+def test_a_late_stderr_is_waited_for_if_there_is_one(api: Api) -> None:
+    assert streams(complete(api, Store(stderr="no\n", late=3, told="no\n"))) == (WHOLE, "no\n", False, False)
     store = Store(stderr="no\n")
-    assert streams(complete(store)) == (WHOLE, "no\n", False, False) and store.calls == ["stdout", "stderr"]
+    assert streams(complete(api, store)) == (WHOLE, "no\n", False, False) and store.calls == ["stdout", "stderr"]
 
 
-def test_without_permission_to_ask_whether_there_is_one_it_is_looked_for_once() -> None:
+def test_without_permission_to_ask_whether_there_is_one_it_is_looked_for_once(api: Api) -> None:
     store = Store(told=None)
-    assert streams(complete(store, times=3)) == (WHOLE, "", False, False) and store.calls.count("GetCommandInvocation") == 1
+    assert streams(complete(api, store, times=3)) == (WHOLE, "", False, False) and store.calls.count("GetCommandInvocation") == 1
 
 
 @pytest.mark.parametrize("output", [f"x{SEPARATOR}{'e' * BRIEF}"[:BRIEF], f"{'x' * (BRIEF - len(SEPARATOR))}{SEPARATOR}"])
-def test_a_stream_that_cannot_be_had_leaves_the_other_one_whole(output: str) -> None:
+def test_a_stream_that_cannot_be_had_leaves_the_other_one_whole(api: Api, output: str) -> None:
     store = Store(missing="AccessDenied")
-    record = complete(store, output)
+    record = complete(api, store, output)
     assert streams(record) == (WHOLE, output.partition(SEPARATOR)[2], True, True)
     assert "s3:GetObject is not allowed for" in record["output_error"] and "s3:ListBucket" in record["output_error"]
 
 
-def test_a_step_whose_name_the_service_does_not_take_is_not_asked_for() -> None:
+def test_a_step_whose_name_the_service_does_not_take_is_not_asked_for(api: Api) -> None:
     store = Store()
-    assert streams(complete(store, name="one")) == (WHOLE, "", False, False) and store.calls == ["stdout", "stderr"]
+    assert streams(complete(api, store, name="one")) == (WHOLE, "", False, False) and store.calls == ["stdout", "stderr"]
