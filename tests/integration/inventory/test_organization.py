@@ -108,14 +108,25 @@ def test_an_account_that_is_written_is_as_written(company: Lab) -> None:
     assert [account.name for account in find(company, None, [{"name": "own"}, *entries]).accounts] == ["own", "by role", "by keys"]
 
 
-def test_pages_and_accounts_that_are_closed(company: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_and_accounts_that_are_closed(company: Lab) -> None:
+    """Of twenty accounts each, the most that Organizations gives."""
     organizations = company.client("organizations")
-    closed = organizations.create_account(AccountName="closed", Email="closed@example.com")["CreateAccountStatus"]["AccountId"]
-    organizations.close_account(AccountId=closed)
+
+    def create(number: int) -> str:
+        made = organizations.create_account(AccountName=f"more-{number}", Email=f"more-{number}@example.com")
+        return str(made["CreateAccountStatus"]["AccountId"])
+
+    closed = [create(number) for number in range(18)]
+    for account in closed:
+        organizations.close_account(AccountId=account)
+    last = create(18)
     company.reset_requests()
-    monkeypatch.setattr("ansible_collections.fleet.ssm.plugins.module_utils.organization_listing.PAGE", 1)
-    assert ids(find(company)) == [None, PRODUCTION, STAGING]
-    assert company.requests().counts == {"organizations:ListAccounts": 4, "sts:GetCallerIdentity": 1}
+    try:
+        assert set(ids(find(company))) == {None, PRODUCTION, STAGING, last}
+        assert company.requests().counts == {"organizations:ListAccounts": 2, "sts:GetCallerIdentity": 1}
+    finally:
+        for account in (*closed, last):
+            organizations.remove_account_from_organization(AccountId=account)
 
 
 def test_throttling_costs_time_alone_even_where_the_caller_judges_other_calls_itself(company: Lab) -> None:

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from ansible_collections.fleet.ssm.plugins.plugin_utils.datachannel.client import SessionClient
-from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.controllers import Controllers
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.lifecycle import Verdict
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.request import ConnectionOptions
+from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.server import Mux
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session import node_channel
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.documents import Rung
 from ansible_collections.fleet.ssm.plugins.plugin_utils.mux.session.node_channel import NodeChannel
@@ -104,24 +106,23 @@ async def test_what_is_submitted_to_an_ended_channel_is_reported(opened: Opened)
     assert not opened.channel.busy
 
 
-async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened) -> None:
+async def test_a_worker_that_leaves_after_its_channel_has_ended(opened: Opened, tmp_path: Path) -> None:
+    """A mux that it did not leave would never end."""
     work, output = opened.run("sleep 30")
     opened.session.over("the agent restarted")
     await until(lambda: bool(opened.lost))
-
-    class Mux:
-        left_by = 0
-        controllers = Controllers()
-
-        def left(self, _worker: WorkerConnection) -> None:
-            self.left_by += 1
-
-    worker, mux = WorkerConnection(Mux()), Mux()  # type: ignore[arg-type]
-    worker._mux, worker._work = mux, work  # type: ignore[assignment]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "mux"))
+        mux = Mux(listener, str(tmp_path / "mux"), logging.getLogger("test"))
+    worker = WorkerConnection(mux)
+    mux.joined(worker)
+    mux.retire("replaced")
+    worker._work = work
     work.input += b"more"
     work.changed()
+    assert not mux._stopping.is_set()
     worker.connection_lost(None)
-    assert mux.left_by == 1
+    assert mux._stopping.is_set()
     assert work.lifecycle.lost() is Verdict.UNKNOWN
     output.cancel()
 
