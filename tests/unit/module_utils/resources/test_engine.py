@@ -72,6 +72,6 @@ def test_what_was_done_before_a_refusal_is_told(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("region", "service"), [("us-gov-west-1", "ec2.amazonaws.com"), ("cn-north-1", "ec2.amazonaws.com.cn")])
-def test_a_role_trusts_ec2_by_the_name_that_it_has_in_the_place(region: str, service: str) -> None:
-    ((role,),) = resources_of([{**ROLE, "properties": {"trust": {"Service": "ec2.<domain>"}}}], [Api().place(region)])
+def test_a_role_trusts_ec2_by_the_name_that_it_has_in_the_place(api: Api, region: str, service: str) -> None:
+    ((role,),) = resources_of([{**ROLE, "properties": {"trust": {"Service": "ec2.<domain>"}}}], [api.place(region)])
     assert role.wanted["trust"] == {"Service": service}
