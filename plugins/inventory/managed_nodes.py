@@ -100,7 +100,7 @@ options:
   hostnames:
     description:
       - How a node is named, in order of preference; the first entry that gives a name is taken, the instance id if none does.
-      - V(tag:NAME) is the value of a tag. V(tag:NAME=VALUE) gives V(NAME_VALUE) if the tag has that value.
+      - V(tag:NAME) is the value of a tag. V(tag:NAME=VALUE) gives V(NAME_VALUE) if the tag has that value. V(tag:A,B) are two of these in order of preference.
       - "V(instance-id), V(computer-name), V(private-dns-name), V(private-ip-address), V(dns-name), V(ip-address), or any other
         of the host variables in the notes, without prefix."
       - Jinja filters may follow, as in V(tag:Name | lower), or the entry is a whole template of host variables, with braces.

@@ -4,7 +4,8 @@
 
 An entry is one of
 
-- `tag:NAME`, the value of a tag, or `tag:NAME=VALUE`, which gives `NAME_VALUE` if the tag has that value;
+- `tag:NAME`, the value of a tag, or `tag:NAME=VALUE`, which gives `NAME_VALUE` if the tag has that value; several of these with commas between, of which
+  the first that gives a name is taken: filters get the list of all that do, as in amazon.aws.aws_ec2;
 - a name as `instance-id` or `private-dns-name`, for any field of a node (dashes and underscores are equal), and the names that
   amazon.aws.aws_ec2 uses for them;
 - one of these with Jinja filters, as `tag:Name | lower`;
@@ -46,6 +47,10 @@ class Source:
         """The name, or "" if the node has nothing to make it of."""
         if self.kind == "template":
             return _text(evaluate(self.text, hostvars()))
+        if self.kind == "tag" and "," in self.text:
+            names = [name for text in self.text.split(",") if (name := _tag(node, text.strip()))]
+            chosen = evaluate(f"names | {self.filters}", {"names": names}) if names and self.filters else names
+            return _text(chosen if isinstance(chosen, str) else next(iter(chosen), None))
         found = self._plain(node)
         return _text(evaluate(f"name | {self.filters}", {"name": found})) if found and self.filters else found
 
@@ -54,11 +59,7 @@ class Source:
             return self.text
         if self.kind == "field":
             return _text(node[self.text])
-        name, equals, wanted = self.text.partition("=")
-        value = str(node["tags"].get(name, ""))
-        if not equals:
-            return value
-        return f"{name}_{value}" if value == wanted else ""
+        return _tag(node, self.text)
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,14 @@ def _source(text: str, *, literal: bool = False) -> Source:
         return Source("literal", plain, filters)
     known = ", ".join(name.replace("_", "-") for name in FIELDS if name not in _NAMELESS)
     raise OptionError(f"'hostnames' has an unknown name {plain!r}. Use tag:NAME, a Jinja template with braces, or one of: {known}.")
+
+
+def _tag(node: Node, text: str) -> str:
+    name, equals, wanted = text.partition("=")
+    value = str(node["tags"].get(name, ""))
+    if not equals:
+        return value
+    return f"{name}_{value}" if value == wanted else ""
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ NODE: dict[str, Any] = {
 
 def evaluate(text: str, variables: Mapping[str, Any]) -> Any:
     environment = jinja2.Environment()
-    return environment.from_string(text if "{{" in text else f"{{{{ {text} }}}}").render(variables)
+    return environment.from_string(text).render(variables) if "{{" in text else environment.compile_expression(text)(variables)
 
 
 def name_by(entry: Any) -> str:
@@ -41,6 +41,11 @@ def name_by(entry: Any) -> str:
         ("tag:Absent", ""),
         ("tag:Role=web", "Role_web"),
         ("tag:Role=db", ""),
+        ("tag:Absent,Role=db, Role=web,Name", "Role_web"),
+        ("tag:Absent,Role=db", ""),
+        ("tag:Absent,Name,Role | map('upper') | map('replace', 'WEB', 'WWW')", "WWW-1"),
+        ("tag:Name,Role | join('.')", "Web-1.web"),
+        ("tag:Absent,Role=db | map('upper')", ""),
         ("instance-id", "i-1"),
         ("instance_id", "i-1"),
         ("private-dns-name", "ip-10-0-0-1.ec2.internal"),
