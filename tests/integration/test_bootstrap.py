@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +17,20 @@ import pytest
 from tests.bench import bootstrap as bench
 from tests.integration.controller import REPOSITORY, Controller, Run
 from tests.integration.modules.local import OTHER_ACCOUNT, ROLE
-from tests.integration.modules.test_instance_profile_association import profiles
+from tests.integration.modules.test_instance_profile_association import make_profile, profiles
 from tests.integration.modules.test_reachability_and_open_ports import make_group, put_behind, tcp
 from tests.integration.waiting import eventually
 from tests.lab import Lab, LabNode
 
 HUB, REGIONS = "111111111111", ["eu-central-1", "us-east-1"]
 ESTATE = {"regions": REGIONS, "accounts": [{"name": "hub"}, {"name": "other", "role_arn": ROLE}], "filters": {"tag:Estate": "yes"}}
+
+#: How the names of calls begin that change nothing.
+READS = ("Describe", "Get", "Head", "List", "AssumeRole")
+#: An instance of old whose agent looks for a role only after an hour.
+SILENT = {
+    "kind": "simulated", "account": HUB, "region": REGIONS[0], "profile": None, "age": 7200, "tags": {"Estate": "yes"}, "options": {"credentials_retry": 3600},
+}  # fmt: skip
 
 Bootstrap = Callable[..., Run]
 
@@ -77,6 +86,40 @@ def test_an_estate_comes_under_management(lab_of_estate: Lab, instances: list[La
     assert report["before"]["online"] == 0 and report["after"]["online"] == 4 and report["remaining"] == []
 
 
+def changes(report: dict[str, Any]) -> dict[str, Any]:
+    """All that a report says was changed, or would be, but for the ARNs of what is not there yet."""
+    resources = [{key: value for key, value in each.items() if key != "arn"} for each in report["resources"]]
+    return {"resources": resources, **{key: report[key] for key in ("instances", "agents", "errors")}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["profile", "dhmc"])
+def test_check_mode_says_what_a_run_does(lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path, mode: str) -> None:
+    lab = lab_of_estate
+    lab.settings(latest_agent="3.3.0.0")
+    make_profile(lab, "App")
+    old = {**SILENT, "name": "old", "agent_version": "3.1.0.0", "options": {"available_version": "3.3.0.0"}}
+    named, *_others = lab.add({**old, "profile": "FleetNode"}, {**SILENT, "name": "taken", "profile": "App"}, {**SILENT, "name": "off", "state": "stopped"})
+    refused = {"name": "closed", "role_arn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/Nobody"}
+    given = {
+        "fleet_estate": {**ESTATE, "accounts": [*ESTATE["accounts"], refused]}, "instance_role_mode": mode, "instance_role_other_profile": "replace",
+        "instance_role_activations": [{"name": "berlin", "parameter": "/fleet/berlin"}], "instance_role_log_group": "/fleet",
+        "output_store_bucket": f"planned-{mode}", "output_store_region": REGIONS[0], "output_store_regions": REGIONS,
+        "output_store_accounts": ESTATE["accounts"], "output_store_account_ids": [HUB, OTHER_ACCOUNT], "output_store_encryption": "kms",
+        "bootstrap_update_agents": True, "agent_timeout": 5, "bootstrap_wait": 1,
+    }  # fmt: skip
+    lab.reset_requests()
+    assert bootstrap("--check", **given).returncode
+    assert not {action for action in lab.requests().counts if not action.partition(":")[2].startswith(READS)}
+    plan = changes(read(tmp_path))
+    assert bootstrap(**given).returncode
+    assert changes(read(tmp_path)) == plan
+    kinds = {each["kind"] for each in plan["resources"] if each["action"] == "create"}
+    assert kinds >= {"role", "activation", "bucket", "key", "function", "instance_profile" if mode == "profile" else "service_setting"}
+    assert plan["agents"] == [named.node_id] and len(plan["errors"]) == 1 and "account closed" in plan["errors"][0]
+    assert Counter(each["action"] for each in plan["instances"]) == ({"attach": 5, "replace": 2} if mode == "profile" else {})
+
+
 @pytest.mark.slow
 def test_a_second_run_changes_nothing(instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path) -> None:
     bootstrap().check()
@@ -97,6 +140,62 @@ def test_an_account_that_refuses_stops_no_other_and_is_told(lab_of_estate: Lab, 
     assert profiles(lab_of_estate, *instances) == ["Bootstrapped"] * 2 + [None] * 2
     # Two seconds are less than the back-off of an agent that had no role until now.
     assert all(node["causes"][0]["cause"] == "no_role" for node in report["remaining"] if node["account_name"] == "other")
+
+
+@pytest.mark.slow
+def test_throttling_and_an_iam_that_tells_only_after_15_seconds_lose_nothing(
+    lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
+) -> None:
+    lab_of_estate.settings(iam_seconds=15, association_seconds=3)
+    for service in ("iam", "ec2", "ssm", "sts"):
+        lab_of_estate.throttle(f"{service}:*", rate=3, burst=2)
+    bootstrap(bootstrap_wait=120).check()
+    lab_of_estate.clear_faults()
+    report = read(tmp_path)
+    assert report["after"]["online"] == len(instances) and report["remaining"] == report["errors"] == []
+    assert profiles(lab_of_estate, *instances) == ["Bootstrapped"] * 4
+
+
+@pytest.mark.slow
+def test_instances_that_are_terminated_meanwhile_are_not_waited_for(
+    lab_of_estate: Lab, instances: list[LabNode], bootstrap: Bootstrap, tmp_path: Path
+) -> None:
+    """One before it gets its profile, and one before its agent has found it."""
+    lab, first = lab_of_estate, instances[0]
+    (second,) = lab.add({**SILENT, "name": "late"})
+    lab.fault_calls("ec2:AssociateIamInstanceProfile", delay=6, account=HUB)
+    lab.reset_requests()
+
+    def end() -> None:
+        looks = "ec2:DescribeIamInstanceProfileAssociations"
+        eventually(lambda: lab.requests().counts.get(looks, 0) == len(instances), seconds=300)
+        lab.client("ec2", region=first.region).terminate_instances(InstanceIds=[first.node_id])
+        eventually(lambda: profiles(lab, second) == ["Bootstrapped"], seconds=300)
+        lab.client("ec2", region=second.region).terminate_instances(InstanceIds=[second.node_id])
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    began = time.monotonic()
+    try:
+        bootstrap(bootstrap_wait=900).check()
+    finally:
+        thread.join()
+    report = read(tmp_path)
+    assert time.monotonic() - began < 600
+    assert {each["action"] for each in report["instances"] if each["instance_id"] == first.node_id} == {"gone"}
+    assert report["after"]["online"] == 3 and report["remaining"] == report["errors"] == []
+
+
+@pytest.mark.slow
+def test_why_an_agent_did_not_come_in_time_is_told(lab_of_estate: Lab, bootstrap: Bootstrap, tmp_path: Path) -> None:
+    late, deaf = lab_of_estate.add({**SILENT, "name": "late"}, {**SILENT, "name": "deaf", "kind": "none", "profile": "FleetNode"})
+    lab_of_estate.client("ec2", region=deaf.region).modify_instance_metadata_options(InstanceId=deaf.node_id, HttpEndpoint="disabled")
+    shown = bootstrap(bootstrap_wait=2, instance_role_other_profile="skip").check().result("Show it")["msg"]
+    remaining = {node["instance_id"]: node["causes"][0] for node in read(tmp_path)["remaining"]}
+    assert {node_id: cause["cause"] for node_id, cause in remaining.items()} == {late.node_id: "agent_back_off", deaf.node_id: "metadata_disabled"}
+    told = shown[shown.index("Remaining, by the likeliest cause") :]
+    assert f"  agent_back_off: 1: {late.node_id}" in told and f"    {remaining[late.node_id]['sentence']} {remaining[late.node_id]['remedy']}" in told
+    assert f"  metadata_disabled: 1: {deaf.node_id}" in told
 
 
 @pytest.mark.slow
@@ -145,8 +244,7 @@ def test_a_fleet_comes_under_management_with_few_calls_and_a_second_run_changes_
         again = bench.run(lab, tmp_path)
         assert again.report["before"] == again.report["after"] == report["after"]
         assert {each["action"] for each in again.report["instances"] + again.report["resources"]} == {"none"}
-        changes = {action for action in again.counts if not action.partition(":")[2].startswith(("Describe", "Get", "List", "AssumeRole"))}
-        assert not changes
+        assert not {action for action in again.counts if not action.partition(":")[2].startswith(READS)}
 
 
 @pytest.mark.slow
