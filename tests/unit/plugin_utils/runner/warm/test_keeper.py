@@ -30,13 +30,13 @@ from .test_probe import compare
 
 
 def zygotes(node: WarmNode) -> list[int]:
-    """The interpreters that are kept: descendants of the node's session which read their program from a socket."""
-    found = []
+    """The interpreters that are kept: descendants of the node's session which read their program from a socket. A child just made looks like its parent."""
+    found: dict[int, int] = {}
     for process in psutil.Process(node.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error, OSError, IndexError):
             if Path(process.cmdline()[0]).name.startswith("python") and process_is_kept(process.pid):
-                found.append(process.pid)
-    return found
+                found[process.pid] = process.ppid()
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def process_is_kept(process: int) -> bool:
