@@ -18,6 +18,8 @@ RESULTS := $(BUILD)/results
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
+# Ansible starts some thousand times; compiling its modules each time takes as long again.
+unexport PYTHONDONTWRITEBYTECODE
 # pip would name the package index it uses in every log.
 export PIP_QUIET := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

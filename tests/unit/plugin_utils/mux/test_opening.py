@@ -383,6 +383,7 @@ async def test_no_session_is_left_if_the_first_one_ends_while_the_second_is_star
     service.rules["StartSession"] = slowly(service)
 
     async def over(session: LocalSession) -> None:
+        session.deaf = True  # it must not be READY before
         asyncio.get_running_loop().call_later(0.25, session.over, "the run-as user does not exist")
 
     service.on_open = over
