@@ -18,7 +18,7 @@ RESULTS := $(BUILD)/results
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
-# Ansible starts some thousand times; compiling its modules each time takes as long again.
+# Ansible starts some thousand times, and would compile its modules each time.
 unexport PYTHONDONTWRITEBYTECODE
 # pip would name the package index it uses in every log.
 export PIP_QUIET := 2
