@@ -322,20 +322,25 @@ class ProfileRun:
 
         return self._side_by_side(run, items)
 
-    def _in_accounts(self, function: Callable[..., None], jobs: Iterable[tuple[Any, ...]] | None = None) -> None:
-        """Side by side, for each account unless there are other jobs in them; what is refused takes the account out of the run.
+    def _in_accounts(self, function: Callable[..., None], jobs: Sequence[tuple[Any, ...]] | None = None) -> None:
+        """Side by side, for each account unless there are other jobs in them; what is refused first takes the account out of the run.
 
         :param jobs: what the function is called with; an account comes first.
         """
 
-        def run(job: tuple[Any, ...]) -> None:
+        def run(job: tuple[Any, ...]) -> CollectError | None:
             try:
                 function(*job)
             except CollectError as error:
-                job[0].error = error
-                self.errors.append(error)
+                return error
+            return None
 
-        self._side_by_side(run, [(account,) for account in self._usable()] if jobs is None else jobs)
+        if jobs is None:
+            jobs = [(account,) for account in self._usable()]
+        for (account, *_others), error in zip(jobs, self._side_by_side(run, jobs), strict=True):
+            if error is not None and account.error is None:
+                account.error = error
+                self.errors.append(error)
 
     def _usable(self) -> list[_Account]:
         return [account for account in self._accounts.values() if account.error is None]
