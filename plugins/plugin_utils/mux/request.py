@@ -17,11 +17,11 @@ from typing import Any
 REASON_LIMIT = 256
 """Characters of StartSession's `Reason`."""
 
-DELIVERY = range(30, 2_592_001)
-"""Seconds of SendCommand's `TimeoutSeconds`."""
+DELIVERY = (30, 2_592_000)
+"""The least and the most seconds of SendCommand's `TimeoutSeconds`."""
 
-EXECUTION = range(5, 172_801)
-"""Seconds of `executionTimeout`; the agent takes any other value for 3,600."""
+EXECUTION = (5, 172_800)
+"""The same of `executionTimeout`; the agent takes any other value for 3,600."""
 
 _ENVIRONMENT_PREFIXES = ("AWS_",)
 _ENVIRONMENT_NAMES = frozenset(
@@ -105,10 +105,9 @@ class ConnectionOptions:
         for name in ("silence_timeout", "connection_timeout", "payload_size", "send_window"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"the option '{name}' must be above 0")
-        if self.delivery_timeout not in DELIVERY:
-            raise OptionError(f"the option 'delivery_timeout' must be from {DELIVERY.start} to {DELIVERY.stop - 1} seconds")
-        if self.execution_timeout not in EXECUTION:
-            raise OptionError(f"the option 'execution_timeout' must be from {EXECUTION.start} to {EXECUTION.stop - 1} seconds")
+        for name, (least, most) in (("delivery_timeout", DELIVERY), ("execution_timeout", EXECUTION)):
+            if not least <= getattr(self, name) <= most:
+                raise OptionError(f"the option '{name}' must be from {least} to {most} seconds")
         for name in ("control_persist", "max_sessions", "reconnection_retries"):
             if getattr(self, name) < 0:
                 raise OptionError(f"the option '{name}' must not be below 0")

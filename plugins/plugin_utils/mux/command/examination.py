@@ -31,7 +31,7 @@ _CONTENT = 64 * 1024
 
 async def examine(identity: Identity, options: ConnectionOptions) -> None:
     """One layer after the other, for a node by its id. :raises Failed: one does not work."""
-    options = dataclasses.replace(options, delivery_timeout=DELIVERY.start)  # a node that fetches nothing is known before the patience is over
+    options = dataclasses.replace(options, delivery_timeout=DELIVERY[0])  # a node that fetches nothing is known before the patience is over
     log = logging.getLogger("fleet.ssm.doctor")
     log.setLevel(logging.CRITICAL)
     await _document(identity, options.command_document)

@@ -76,7 +76,7 @@ class Journal:
 
     def _take_over(self) -> dict[str, str]:
         """What killed muxes have written becomes ours. Beyond the longest time that a command may take it is of no use."""
-        oldest = time.time() - EXECUTION.stop
+        oldest = time.time() - EXECUTION[1]
         found: dict[str, str] = {}
         for path in glob.glob(self._others):
             with contextlib.suppress(OSError), open(path, "rb") as source:
