@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m tests.bench [full | quick | NAME]``: measure, write results, print the tables and how the targets came out.
+"""``python -m tests.bench [full | plays | quick | NAME]``: measure, write results, print the tables and how the targets came out.
 
-``full`` is plays on all transports and then the other measurements; NAME is one of the latter alone.
+``full`` is plays on all transports and then the other measurements; ``plays`` are the former alone, NAME is one of the latter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Plan:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("size", nargs="?", choices=("full", "quick", *measures.MODULES), default="full", help="quick: one round of the small workloads at 0 ms")
+    sizes = ("full", "plays", "quick", *measures.MODULES)
+    parser.add_argument("size", nargs="?", choices=sizes, default="full", help="quick: one round of the small workloads at 0 ms")
     parser.add_argument("--workloads", help="only these, by name: " + ", ".join(name for name in WORKLOADS if not name.startswith("empty")))
     parser.add_argument("--transports", help="only these: " + ", ".join(TRANSPORTS))
     parser.add_argument("--latencies", help="ms one way, for example 0,20")
@@ -163,7 +164,7 @@ def _measure_plays(arguments: argparse.Namespace) -> int:
         report.write_into(REPOSITORY / "README.md", results)
     print("\n" + report.table(results) + "\n")
     lines = list(report.target_lines(results))
-    return _judged(lines if partial else [*lines, *_take(*measures.MODULES)])
+    return _judged([*lines, *_take(*measures.MODULES)] if arguments.size == "full" and not partial else lines)
 
 
 if __name__ == "__main__":
