@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from .workloads import COMMAND, MEGABYTES, PREPARE, Workload
 CONNECT_FORKS = 10
 """Hosts that are connected at once where that is not timed: fifty key exchanges on two cores can outlast sshd's patience."""
 
+OTHER_USER = 15.0
+"""Seconds after which a node has ended the interpreter of the user as whom tasks ran before: memory is that of a workload alone."""
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -39,6 +43,7 @@ class Runner:
         self._folder, self._lab, self._network, self._nodes = folder, lab, network, nodes
         self._runs = itertools.count(1)
         self._with_sessions: dict[str, Transport] = {}
+        self._became: dict[str, bool] = {}
         self._idle = folder / "idle"
         (folder / "random-20").write_bytes(os.urandom(20 * MEGABYTES))
         (folder / "template.j2").write_text("{% for number in range(20) %}{{ run }} {{ number }}\n{% endfor %}", encoding="utf-8")
@@ -60,8 +65,11 @@ class Runner:
             self._with_sessions[transport.name] = transport
         if workload.connected:
             self._play(transport, COMMAND, nodes, become=become, forks=CONNECT_FORKS)
+            if transport.on_session and self._became.get(transport.name, become) is not become:
+                time.sleep(OTHER_USER)
         else:
             transport.forget()
+        self._became[transport.name] = become
         self._network.latency = latency_ms / 1000
         wire = self._network.wire_bytes
         self._lab.reset_requests()

@@ -52,6 +52,14 @@ def test_a_code_that_is_wrong_is_told_and_shown_to_nobody(machine: Machine, acti
     assert nodes(machine.lab) == []
 
 
+def test_a_run_that_is_not_over_is_waited_for(machine: Machine, activation: dict[str, Any]) -> None:
+    machine.shell("systemd-run --quiet --collect --unit=fleet-ssm-agent sleep 15")
+    run = machine.role(**{**activation, "agent_activation_code": "wrong-code-0123456789"})
+
+    attempts = [result["attempts"] for task, _host, result in run.tasks() if task == "fleet.ssm.agent : Begin"]
+    assert attempts[0] > 1 and "could not be registered" in run.stdout
+
+
 def test_it_registers_once_and_the_code_is_in_no_log(machine: Machine, activation: dict[str, Any]) -> None:
     assert changed(machine.role("--check", **activation)) > 0
     assert nodes(machine.lab) == []

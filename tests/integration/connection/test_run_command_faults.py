@@ -147,10 +147,12 @@ def test_two_controllers_at_once_each_get_their_own_ends(lab: Lab, own_controlle
             run = Run.of(process, timeout=120).check()
             for number in range(4):
                 assert [run.result(f"task {number}", name)["stdout"] for name in names] == [f"{who} {name} {number}\n" for name in names]
-        assert time.monotonic() - began < 4 * 15, "it was not the backstop that found the ends"
+        took = time.monotonic() - began
+        assert took < 4 * 15, "it was not the backstop that found the ends"
         counts = lab.requests().counts
         assert counts["sqs:CreateQueue"] == 2
-        assert counts["ssm:ListCommandInvocations"] <= 1.5 * counts["ssm:SendCommand"]
+        looks = 2 * took / 15  # of the two muxes, in case an event is lost
+        assert counts["ssm:ListCommandInvocations"] <= 1.5 * counts["ssm:SendCommand"] + looks
     finally:
         stop_mux(other.home, lab.env())
 
