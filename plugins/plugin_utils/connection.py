@@ -266,7 +266,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # core ships no types
         client = self._usable_client()
         display.vvv(f"PUT {in_path} TO {out_path}", host=self._host)
         try:
-            with open(to_bytes(in_path, errors="surrogate_or_strict"), "rb") as source:
+            with open(to_bytes(in_path, errors="surrogate_or_strict"), "rb") as source, self._transfer():
                 size = os.fstat(source.fileno()).st_size
                 exchange = client.put(_for_node(out_path), mode=None, size=size, sha256=None, private=self._no_log)
                 exchange.give_file(source)
@@ -274,24 +274,23 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # core ships no types
                     pass
         except (FileNotFoundError, IsADirectoryError) as error:
             raise AnsibleFileNotFound(f"file or module does not exist: {to_native(in_path)}") from error
-        except MuxError as error:
-            self._drop_unless_usable()
-            raise self._translate(error) from None  # it says the same
-        except BaseException:
-            self.close()
-            raise
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Get a file; here, too, it appears whole or not at all."""
         super().fetch_file(in_path, out_path)
         client = self._usable_client()
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host)
+        with self._transfer(), _whole_file(os.path.realpath(to_bytes(out_path, errors="surrogate_or_strict"))) as sink:
+            exchange = client.get(_for_node(in_path), private=self._no_log)
+            while (event := exchange.next_event()) is not None and not exchange.finished:
+                if event[0] is FrameType.STDOUT:
+                    sink.write(event[1])
+
+    @contextlib.contextmanager
+    def _transfer(self) -> t.Iterator[None]:
+        """Around the transfer of a file: errors as core knows them, and no half of it goes on."""
         try:
-            with _whole_file(os.path.realpath(to_bytes(out_path, errors="surrogate_or_strict"))) as sink:
-                exchange = client.get(_for_node(in_path), private=self._no_log)
-                while (event := exchange.next_event()) is not None and not exchange.finished:
-                    if event[0] is FrameType.STDOUT:
-                        sink.write(event[1])
+            yield
         except MuxError as error:
             self._drop_unless_usable()
             raise self._translate(error) from None  # it says the same

@@ -53,7 +53,7 @@ def test_a_code_that_is_wrong_is_told_and_shown_to_nobody(machine: Machine, acti
 
 
 def test_a_run_that_is_not_over_is_waited_for(machine: Machine, activation: dict[str, Any]) -> None:
-    machine.shell("systemd-run --quiet --collect --unit=fleet-ssm-agent sleep 15")
+    machine.shell("systemd-run --quiet --collect --unit=fleet-ssm-agent sleep 20")
     run = machine.role(**{**activation, "agent_activation_code": "wrong-code-0123456789"})
 
     attempts = [result["attempts"] for task, _host, result in run.tasks() if task == "fleet.ssm.agent : Begin"]

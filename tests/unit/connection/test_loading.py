@@ -54,6 +54,6 @@ def test_core_takes_the_options_without_parsing_the_documentation(tmp_path: Path
 
 def test_python_keeps_the_bytecode_of_what_a_worker_loads(tmp_path: Path) -> None:
     cached = load(tmp_path)["cached"]
-    for name in ("mux.client", "mux.protocol", "mux.request", "mux.start"):
+    for name in ("connection", "mux.client", "mux.protocol", "mux.request", "mux.start"):
         assert Path(cached[name]).is_file(), name
         assert Path(cached[name]).is_relative_to(tmp_path)

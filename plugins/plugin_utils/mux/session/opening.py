@@ -46,7 +46,7 @@ REASON_WITHIN = 2.5
 _RECENT = 60.0
 _TARGET_KEPT = 300.0
 _SESSIONS_APART = 0.05
-"""Seconds between the two sessions of a node that is known: agents stall when many come at once, and less than 10 ms apart. First commands wait for it."""
+"""Seconds between the two sessions of a node that is known: agents stall when many come at once. First commands wait for it."""
 _SECOND_LATE = 3.0
 """Seconds for which the second session is waited for when the first one brought READY, to know that they are of one user (another one's may have been made)."""
 
